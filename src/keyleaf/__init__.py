@@ -1,0 +1,3 @@
+"""keyleaf: every app in the tree carries its own key, and only its own."""
+
+__version__ = "0.1.0"

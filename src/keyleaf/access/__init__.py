@@ -1,0 +1,1 @@
+"""Access decisions: role definitions, assignments, scope inheritance, conditions, and their explanation. Pure."""

@@ -1,0 +1,1 @@
+"""Reads and changes Azure state through the official SDKs, embedded or real."""

@@ -1,0 +1,1 @@
+"""The tamper-evident audit log: Merkle proofs, signed checkpoints, writer, readers, exports."""

@@ -1,0 +1,1 @@
+"""Desired minus actual: changes and findings. Pure."""

@@ -1,0 +1,1 @@
+"""The part of Azure Resource Manager that the control plane needs."""

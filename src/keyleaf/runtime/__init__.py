@@ -1,0 +1,1 @@
+"""Where the children run: local processes."""

@@ -1,0 +1,1 @@
+"""Assembles the rooms into one TLS server; holds no rules of its own."""

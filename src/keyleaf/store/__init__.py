@@ -1,0 +1,1 @@
+"""Durable state: SQL schema and migrations, envelope encryption, root-key providers."""
