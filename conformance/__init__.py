@@ -1,0 +1,1 @@
+"""Other people's clients and tests, run against keyleaf as they are."""
