@@ -69,7 +69,7 @@ class SeededRandomness:
     """A repeatable generator, for tests only: it is not secret."""
 
     def __init__(self, seed: int = 0) -> None:
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 (repeatable on purpose)
 
     def token(self, size: int) -> bytes:
         return self._random.randbytes(size)
