@@ -1,0 +1,5 @@
+"""``python -m keyleaf``."""
+
+from keyleaf.cli import main
+
+main()
