@@ -1,0 +1,155 @@
+"""The state database: SQLite in a file, or Postgres."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from keyleaf.core.errors import InputError, StateError
+
+Dialect = Literal["sqlite", "postgresql"]
+
+_BUSY_MILLISECONDS = 10_000
+_POOL = 8
+
+
+class Database:
+    """Opens connections for reading and for writing.
+
+    Reads see a consistent snapshot. Writes are serialised: by ``BEGIN IMMEDIATE`` and ``writer_lock`` on SQLite, by the
+    ledger's head row and row locks on Postgres. ``writer_lock`` is shared with the ledger's writer thread, so that the
+    two never wait for each other in SQLite's busy sleep.
+    """
+
+    def __init__(self, engine: Engine, url: str) -> None:
+        self._engine = engine
+        self.url = url
+        self.dialect: Dialect = "sqlite" if engine.dialect.name == "sqlite" else "postgresql"
+        self.writer_lock = threading.Lock()
+
+    @staticmethod
+    def open(url: str) -> Database:
+        """Open ``sqlite:////absolute/path`` or ``postgresql://…``.
+
+        Raises:
+            InputError: not such a URL. The message shows no password.
+            StateError: the database cannot be reached or is not one.
+        """
+        parsed = _parse(url)
+        engine = _sqlite_engine(parsed) if parsed.get_backend_name() == "sqlite" else _postgres_engine(parsed)
+        try:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+                connection.rollback()
+        except (OperationalError, DBAPIError) as error:
+            engine.dispose()
+            shown = parsed.render_as_string(hide_password=True)
+            raise StateError(f"cannot open the database {shown}", hint=_reason(error)) from None
+        return Database(engine, url)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection in a transaction that is rolled back at the end."""
+        with self._engine.connect() as connection:
+            if self.dialect == "sqlite":
+                connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A connection in a writing transaction: committed at the end, rolled back on any exception."""
+        lock: Any = self.writer_lock if self.dialect == "sqlite" else contextlib.nullcontext()
+        with lock, self._engine.connect() as connection:
+            if self.dialect == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+
+    def migrate(self) -> None:
+        """Bring the schema to this program's version.
+
+        Raises:
+            StateError: the database was written by a newer keyleaf.
+        """
+        from keyleaf.store.migration import upgrade
+
+        with self.write() as connection:
+            upgrade(connection)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+def raw_connection(connection: Connection) -> Any:
+    """The driver's own connection (sqlite3 or psycopg) below ``connection``."""
+    return connection.connection.dbapi_connection
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file."""
+    return f"sqlite:///{path.resolve()}"
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise InputError(
+            "the database URL cannot be read", hint="sqlite:////absolute/path or postgresql://user@host/name"
+        ) from None
+    if parsed.get_backend_name() == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise InputError("the database URL names no file", hint="sqlite:////absolute/path/state.db")
+        return parsed
+    if parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    raise InputError(f"keyleaf keeps its state in SQLite or Postgres, not in {parsed.get_backend_name()}")
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    # Transactions are begun by hand, so the driver must not begin any of its own.
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=_POOL,
+        max_overflow=2 * _POOL,
+        connect_args={"check_same_thread": False, "isolation_level": None, "timeout": _BUSY_MILLISECONDS / 1000},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MILLISECONDS}"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.execute("PRAGMA secure_delete=ON")
+        cursor.close()
+
+    return engine
+
+
+def _postgres_engine(url: URL) -> Engine:
+    return create_engine(url, pool_size=_POOL, max_overflow=2 * _POOL, pool_pre_ping=True)
+
+
+def _reason(error: Exception) -> str:
+    original = getattr(error, "orig", None) or error
+    lines = str(original).strip().splitlines()
+    return lines[0] if lines else type(original).__name__
