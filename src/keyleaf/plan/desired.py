@@ -31,6 +31,15 @@ from keyleaf.plan.workloads import workloads
 from keyleaf.tree.model import AppTree, SecretNeed, Unknown
 
 CREDENTIALS_PER_IDENTITY = 20
+_UNKNOWN = {
+    ("vault", "unresolved"): "vault-unresolved",
+    ("vault", "dynamic"): "vault-dynamic",
+    ("vault", "remote"): "vault-remote",
+    ("secret", "unresolved"): "secret-unresolved",
+    ("secret", "dynamic"): "secret-dynamic",
+    ("secret", "remote"): "secret-remote",
+}
+_INVALID = {"vault": "vault-name-invalid", "secret": "secret-name-invalid"}
 ServiceAccountName = tuple[str, str]
 
 
@@ -154,7 +163,7 @@ def _problem(need: SecretNeed) -> Finding | None:
     for word, value in (("vault", need.vault), ("secret", need.secret)):
         if isinstance(value, Unknown):
             return Finding(
-                f"{word}-{value.kind}",
+                _UNKNOWN[word, value.kind],
                 Severity.WARNING,
                 f"{need.declared_by}: the {word} {value.text!r} cannot be known from Git",
                 need.application,
@@ -176,7 +185,7 @@ def _problem(need: SecretNeed) -> Finding | None:
     for word, value, pattern in (("vault", need.vault, VAULT_NAME), ("secret", need.secret, SECRET_NAME)):
         if not pattern.match(str(value)):
             return Finding(
-                f"{word}-name-invalid",
+                _INVALID[word],
                 Severity.ERROR,
                 f"{need.declared_by}: {value!r} is not a name that Key Vault takes for a {word}",
                 need.application,
