@@ -14,7 +14,7 @@ from keyleaf.access.conditions import (
 )
 from keyleaf.access.decision import Decision, NearMiss, Suggestion, decide
 from keyleaf.access.least_role import SECRET_ACTIONS, least_role
-from keyleaf.access.policies import AccessPolicy, PolicyDecision, decide_by_policy
+from keyleaf.access.policies import AccessPolicy, PolicyDecision, decide_by_policy, read_policies
 from keyleaf.access.refusal import authorization_failed, forbidden_by_policy, forbidden_by_rbac
 from keyleaf.access.roles import Permission, RoleDefinition, action_matches
 
@@ -45,5 +45,6 @@ __all__ = [
     "forbidden_by_rbac",
     "holds_at",
     "least_role",
+    "read_policies",
     "secret_names_condition",
 ]

@@ -5,9 +5,9 @@ Rule: https://learn.microsoft.com/azure/key-vault/general/assign-access-policy
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from keyleaf.core.operation import Demand
 
@@ -81,6 +81,19 @@ class PolicyDecision:
             f"denied: {self.demand.action} for principal {self.principal_id}: it lacks secrets {self.permission} in "
             f"the vault's access policies ({held})"
         )
+
+
+def read_policies(entries: Iterable[Mapping[str, Any]]) -> tuple[AccessPolicy, ...]:
+    """A vault's ``accessPolicies``, in ARM's shape, as the decision takes them."""
+    return tuple(
+        AccessPolicy(
+            tenant_id=str(entry["tenantId"]),
+            object_id=str(entry["objectId"]),
+            secrets=frozenset(verb.lower() for verb in entry.get("permissions", {}).get("secrets", ())),
+            application_id=str(entry.get("applicationId", "")),
+        )
+        for entry in entries
+    )
 
 
 def decide_by_policy(

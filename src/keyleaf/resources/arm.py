@@ -21,6 +21,7 @@ from keyleaf.store import schema
 
 MAXIMUM_BODY: Final = 256 * 1024
 _PATH_VALUE: Final = re.compile(r"[^/?#\\%\x00-\x20\x7f]{1,260}\Z")
+_LOCATION: Final = re.compile(r"[a-z0-9-]{1,60}\Z")
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 Handler = Callable[[Connection, Call], Reply]
@@ -119,6 +120,14 @@ def check_tags(tags: Mapping[str, str] | None) -> Tags:
             400, "InvalidTagNameOrValue", "Up to 50 tags, names up to 512 and values up to 256 characters."
         )
     return given
+
+
+def check_location(text: str) -> str:
+    """A location in the form in which they are compared: ``West Europe`` is ``westeurope``."""
+    location = text.replace(" ", "").lower()
+    if not _LOCATION.match(location):
+        raise ServiceError(400, "LocationRequired", "The location property is required: letters, digits and hyphens.")
+    return location
 
 
 def require_group(conn: Connection, subscription: str, group: str) -> Any:
