@@ -73,6 +73,7 @@ class Reply:
         body: a msgspec-encodable object, raw bytes, or None for an empty body.
         resource: what the audit record names: an ARM id, or the secret's unversioned id.
         version: the version that was read or made, where there is one.
+        principal: whom the request turned out to be, where the operation itself authenticates (token requests).
     """
 
     status: int = 200
@@ -80,6 +81,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     resource: str = ""
     version: str = ""
+    principal: Principal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Token service and directory: tenants, managed identities, applications, federated credentials, OIDC discovery."""
 
+from keyleaf.identity.applications import add_certificate, add_client_secret, create_application
 from keyleaf.identity.bindings import bind_process, bound_identity, unbind_process
 from keyleaf.identity.federated_credentials import (
     FederatedCredential,
@@ -8,6 +9,7 @@ from keyleaf.identity.federated_credentials import (
     list_federated_credentials,
     put_federated_credential,
 )
+from keyleaf.identity.issuer_keys import IssuerKeys
 from keyleaf.identity.principals import (
     PrincipalLookup,
     PrincipalRow,
@@ -23,14 +25,20 @@ from keyleaf.identity.principals import (
     set_enabled,
     update_tags,
 )
+from keyleaf.identity.routes import operations
+from keyleaf.identity.service import IdentityService
 from keyleaf.identity.signing_keys import PublicKeys, SigningKey, SigningKeys
 from keyleaf.identity.tenants import Tenant, create_tenant, find_tenant
+from keyleaf.identity.token_errors import ManagedIdentityError, TokenError
 from keyleaf.identity.tokens import IssuedToken, issue_token, issuer_name
 from keyleaf.identity.verifier import Revoked, TokenVerifier, Unauthenticated
 
 __all__ = [
     "FederatedCredential",
+    "IdentityService",
     "IssuedToken",
+    "IssuerKeys",
+    "ManagedIdentityError",
     "PrincipalLookup",
     "PrincipalRow",
     "PublicKeys",
@@ -38,10 +46,14 @@ __all__ = [
     "SigningKey",
     "SigningKeys",
     "Tenant",
+    "TokenError",
     "TokenVerifier",
     "Unauthenticated",
+    "add_certificate",
+    "add_client_secret",
     "bind_process",
     "bound_identity",
+    "create_application",
     "create_managed_identity",
     "create_tenant",
     "delete_federated_credential",
@@ -56,6 +68,7 @@ __all__ = [
     "issuer_name",
     "list_federated_credentials",
     "list_managed_identities",
+    "operations",
     "put_federated_credential",
     "revoke_sessions",
     "set_directory_roles",
