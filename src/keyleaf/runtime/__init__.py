@@ -1,1 +1,5 @@
-"""Where the children run: local processes."""
+"""Where children run: local processes, each with an identity of its own."""
+
+from keyleaf.runtime.issuer import AUDIENCE, LIFETIME, ServiceAccountIssuer
+
+__all__ = ["AUDIENCE", "LIFETIME", "ServiceAccountIssuer"]
