@@ -3,13 +3,14 @@
 from keyleaf.cloud.applier import apply_plan, assignment_resource_id
 from keyleaf.cloud.azure import Azure
 from keyleaf.cloud.fake import FakeAzure
-from keyleaf.cloud.microsoft import MicrosoftAzure, told
+from keyleaf.cloud.microsoft import PUBLIC_ARM, MicrosoftAzure, told
 from keyleaf.cloud.reader import read_actual
 
 __all__ = [
     "Azure",
     "FakeAzure",
     "MicrosoftAzure",
+    "PUBLIC_ARM",
     "apply_plan",
     "assignment_resource_id",
     "read_actual",
