@@ -1,0 +1,155 @@
+"""Reading the log: entries in order, by filter, and who read what last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from keyleaf.ledger.record import Entry, decode
+from keyleaf.ledger.tables import run
+
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One row of the log as it is stored."""
+
+    epoch: int
+    seq: int
+    leaf: bytes
+    entry: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which records to take; empty fields take all.
+
+    Attributes:
+        since / until: microseconds since 1970, inclusive and exclusive.
+        identity: oid, client id, or application.
+        resource: part of the resource's scope, regardless of case.
+        secret: name of the secret: the last part of the scope.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    identity: str = ""
+    operation: str = ""
+    resource: str = ""
+    secret: str = ""
+    decision: str = ""
+    status: int | None = None
+    request_id: str = ""
+
+    def takes(self, record: Entry) -> bool:
+        """Whether a record passes."""
+        who = (record.identity.lower(), record.client_id.lower(), record.application.lower())
+        resource = record.resource.lower()
+        return (
+            (not self.identity or self.identity.lower() in who)
+            and (not self.operation or self.operation.lower() == record.operation.lower())
+            and (not self.resource or self.resource.lower() in resource)
+            and (not self.secret or resource.endswith(f"/secrets/{self.secret.lower()}"))
+            and (not self.decision or self.decision == record.decision)
+            and (self.status is None or self.status == record.status)
+            and (not self.request_id or self.request_id == record.request_id)
+        )
+
+
+def stored_entries(connection: Any, *, epoch: int | None = None, after: int = -1) -> Iterator[Stored]:
+    """The rows of one epoch (or of all), in order, from the one after ``after``."""
+    epochs = [epoch] if epoch is not None else [row[0] for row in _all(connection, _EPOCHS)]
+    for number in epochs:
+        position = after
+        while True:
+            rows = _all(
+                connection,
+                "SELECT epoch, seq, leaf, entry FROM ledger_entry WHERE epoch = ? AND seq > ? ORDER BY seq LIMIT ?",
+                (number, position, _CHUNK),
+            )
+            for row in rows:
+                yield Stored(row[0], row[1], bytes(row[2]), bytes(row[3]))
+            if len(rows) < _CHUNK:
+                break
+            position = rows[-1][1]
+
+
+_EPOCHS = "SELECT DISTINCT epoch FROM ledger_entry ORDER BY epoch"
+
+
+def query(connection: Any, wanted: Filter, *, limit: int | None = None) -> Iterator[Entry]:
+    """The records that pass ``wanted``, oldest first."""
+    conditions, parameters = ["1 = 1"], []
+    if wanted.since is not None:
+        conditions.append("time >= ?")
+        parameters.append(wanted.since)
+    if wanted.until is not None:
+        conditions.append("time < ?")
+        parameters.append(wanted.until)
+    taken = 0
+    position = (0, -1)
+    while True:
+        rows = _all(
+            connection,
+            f"SELECT epoch, seq, entry FROM ledger_entry WHERE (epoch, seq) > (?, ?) AND {' AND '.join(conditions)} "
+            "ORDER BY epoch, seq LIMIT ?",
+            (*position, *parameters, _CHUNK),
+        )
+        for row in rows:
+            record = decode(bytes(row[2]))
+            if wanted.takes(record):
+                yield record
+                taken += 1
+                if taken == limit:
+                    return
+        if len(rows) < _CHUNK:
+            return
+        position = (rows[-1][0], rows[-1][1])
+
+
+def last(connection: Any, wanted: Filter, count: int) -> list[Entry]:
+    """The last ``count`` records that pass, oldest first."""
+    found: list[Entry] = []
+    row = run(connection, "SELECT epoch, seq FROM ledger_entry ORDER BY epoch DESC, seq DESC LIMIT 1").fetchone()
+    position = None if row is None else (row[0], row[1] + 1)
+    while position is not None and len(found) < count:
+        rows = _all(
+            connection,
+            "SELECT epoch, seq, entry FROM ledger_entry WHERE (epoch, seq) < (?, ?) "
+            "ORDER BY epoch DESC, seq DESC LIMIT ?",
+            (*position, _CHUNK),
+        )
+        for row in rows:
+            record = decode(bytes(row[2]))
+            in_time = (wanted.since is None or record.time >= wanted.since) and (
+                wanted.until is None or record.time < wanted.until
+            )
+            if in_time and wanted.takes(record):
+                found.append(record)
+                if len(found) == count:
+                    break
+        position = (rows[-1][0], rows[-1][1]) if len(rows) == _CHUNK else None
+    return found[::-1]
+
+
+def reads_of(connection: Any, resource: str) -> list[Entry]:
+    """The last record of each identity about one resource (a secret's scope), newest first: who did read it."""
+    rows = _all(
+        connection,
+        "SELECT e.entry FROM ledger_entry e JOIN (SELECT identity, max(time) AS newest FROM ledger_entry "
+        "WHERE resource = ? GROUP BY identity) n ON e.identity = n.identity AND e.time = n.newest WHERE e.resource = ?",
+        (resource.lower(), resource.lower()),
+    )
+    return sorted((decode(bytes(row[0])) for row in rows), key=lambda record: record.time, reverse=True)
+
+
+def notes(connection: Any) -> list[str]:
+    """Every stored checkpoint, oldest first."""
+    return [str(row[0]) for row in _all(connection, "SELECT note FROM ledger_checkpoint ORDER BY epoch, size")]
+
+
+def _all(connection: Any, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = run(connection, statement, parameters).fetchall()
+    return rows

@@ -1,0 +1,142 @@
+"""The log's own tables, and the one algorithm that appends to them, on either driver.
+
+The head row is the lock: whoever appends holds it from reading the size until commit. On SQLite the transaction has
+begun IMMEDIATE; on Postgres the row is selected FOR UPDATE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keyleaf.core.errors import LedgerError
+from keyleaf.ledger.merkle import Frontier, leaf_hash
+from keyleaf.ledger.record import Record, encode
+
+FORMAT = 1
+
+_SQLITE_DDL = (
+    """CREATE TABLE IF NOT EXISTS ledger_entry (
+        epoch INTEGER NOT NULL, seq INTEGER NOT NULL, leaf BLOB NOT NULL, entry BLOB NOT NULL,
+        time INTEGER NOT NULL, resource TEXT NOT NULL, identity TEXT NOT NULL,
+        PRIMARY KEY (epoch, seq)) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS ledger_head (
+        id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER NOT NULL, origin TEXT NOT NULL, epoch INTEGER NOT NULL,
+        size INTEGER NOT NULL, frontier BLOB NOT NULL, generation INTEGER NOT NULL, vkey TEXT NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS ledger_checkpoint (
+        epoch INTEGER NOT NULL, size INTEGER NOT NULL, note TEXT NOT NULL, frontier BLOB NOT NULL,
+        PRIMARY KEY (epoch, size))""",
+    "CREATE INDEX IF NOT EXISTS ledger_entry_resource ON ledger_entry (resource, identity)",
+)
+_POSTGRES_DDL = tuple(
+    statement.replace("BLOB", "BYTEA").replace(" WITHOUT ROWID", "").replace("INTEGER", "BIGINT")
+    for statement in _SQLITE_DDL
+)
+_COLUMNS = "epoch, seq, leaf, entry, time, resource, identity"
+
+
+def is_postgres(connection: Any) -> bool:
+    """Whether a driver's connection is psycopg's."""
+    return type(connection).__module__.startswith("psycopg")
+
+
+def run(connection: Any, statement: str, parameters: Sequence[object] = ()) -> Any:
+    """Execute with ``?`` placeholders on either driver."""
+    if is_postgres(connection):
+        return connection.execute(statement.replace("?", "%s"), parameters)
+    return connection.execute(statement, parameters)
+
+
+def create(connection: Any) -> None:
+    """Create the tables where they are missing."""
+    if is_postgres(connection):
+        connection.execute("SELECT pg_advisory_xact_lock(1801812323)")
+    for statement in _POSTGRES_DDL if is_postgres(connection) else _SQLITE_DDL:
+        connection.execute(statement)
+
+
+@dataclass(slots=True)
+class Head:
+    """The head row."""
+
+    origin: str
+    epoch: int
+    frontier: Frontier
+    generation: int
+    vkey: str
+
+    @property
+    def log_origin(self) -> str:
+        """The origin of this epoch's checkpoints."""
+        return self.origin if self.epoch == 1 else f"{self.origin}/epoch-{self.epoch}"
+
+
+def read_head(connection: Any, *, lock: bool = False) -> Head | None:
+    """The head row; None before the log has begun.
+
+    Raises:
+        LedgerError: it is not one that this program can continue.
+    """
+    suffix = " FOR UPDATE" if lock and is_postgres(connection) else ""
+    row = run(
+        connection, f"SELECT format, origin, epoch, size, frontier, generation, vkey FROM ledger_head{suffix}"
+    ).fetchone()
+    if row is None:
+        return None
+    if row[0] != FORMAT:
+        raise LedgerError(f"the log has format {row[0]}; this program writes format {FORMAT}")
+    try:
+        frontier = Frontier.parse(row[3], bytes(row[4]))
+    except ValueError:
+        raise LedgerError("the log's head does not fit itself", hint="keyleaf audit verify") from None
+    return Head(row[1], row[2], frontier, row[5], row[6])
+
+
+def insert_head(connection: Any, head: Head) -> None:
+    """Write the first head row; another process may have been faster."""
+    run(
+        connection,
+        "INSERT INTO ledger_head (id, format, origin, epoch, size, frontier, generation, vkey) "
+        "VALUES (1, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        (FORMAT, head.origin, head.epoch, head.frontier.size, head.frontier.packed(), head.generation, head.vkey),
+    )
+
+
+def write_head(connection: Any, head: Head) -> None:
+    """Write size, frontier, epoch and generation."""
+    run(
+        connection,
+        "UPDATE ledger_head SET epoch = ?, size = ?, frontier = ?, generation = ?",
+        (head.epoch, head.frontier.size, head.frontier.packed(), head.generation),
+    )
+
+
+def append_entries(connection: Any, head: Head, records: Sequence[Record]) -> int:
+    """Append to the locked ``head`` and write the entries; the caller writes the head. Returns the first index."""
+    first = head.frontier.size
+    rows: list[tuple[int, int, bytes, bytes, int, str, str]] = []
+    for seq, record in enumerate(records, start=first):
+        entry = encode(record, head.epoch, seq)
+        leaf = leaf_hash(entry)
+        head.frontier.append(leaf)
+        rows.append((head.epoch, seq, leaf, entry, record.time, resource_key(record), record.identity))
+    if not is_postgres(connection):
+        connection.executemany(f"INSERT INTO ledger_entry ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    elif len(rows) < 4:
+        for row in rows:
+            run(connection, f"INSERT INTO ledger_entry ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    else:
+        with (
+            connection.cursor() as cursor,
+            cursor.copy(f"COPY ledger_entry ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy,
+        ):
+            copy.set_types(["int8", "int8", "bytea", "bytea", "int8", "text", "text"])
+            for row in rows:
+                copy.write_row(row)
+    return first
+
+
+def resource_key(record: Record) -> str:
+    """The column that queries by resource look in: lower case, without NUL, which Postgres refuses."""
+    return record.resource.lower().replace("\x00", "").encode(errors="replace").decode()

@@ -1,0 +1,336 @@
+"""The log as the server writes it: group commit, checkpoints, fail closed.
+
+- ``append`` queues a record; one thread commits whatever is queued, up to 256 records at a time, and only then are the
+  waiters told. Under load many records share one fsync; alone, a record waits for no other.
+- ``append_within`` adds the record of a change to the change's own transaction.
+- After a failed commit nobody is told that a record is durable ever again: whether the disk kept it is not knowable
+  from here. The log is off until the process restarts and checks it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keyleaf.core.errors import LedgerError
+from keyleaf.ledger.checkpoint import Checkpoint, Signer, open_note, sign_note, verifier_key
+from keyleaf.ledger.connecting import connect
+from keyleaf.ledger.merkle import Frontier
+from keyleaf.ledger.record import Record
+from keyleaf.ledger.tables import (
+    Head,
+    append_entries,
+    create,
+    insert_head,
+    is_postgres,
+    read_head,
+    run,
+    write_head,
+)
+
+LARGEST_BATCH = 256
+CHECKPOINT_EVERY = 4096
+
+
+class StaleGeneration(Exception):
+    """The record was decided under a generation that has passed: decide again."""
+
+    def __init__(self, current: int) -> None:
+        super().__init__(f"the generation is now {current}")
+        self.current = current
+
+
+@dataclass(slots=True)
+class _Waiting:
+    record: Record
+    generation: int | None
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[int]
+
+
+class Ledger:
+    """One append-only log. See the module's docstring for its rules."""
+
+    def __init__(self, url: str, signer: Signer, writer_lock: Any, on_checkpoint: Callable[[str], None] | None) -> None:
+        self._connection = connect(url)
+        self._signer = signer
+        self._lock = writer_lock
+        self._on_checkpoint = on_checkpoint
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._failure: LedgerError | None = None
+        self._since_checkpoint = 0
+        self.generation = 0
+        self._thread = threading.Thread(target=self._write, name="ledger-writer", daemon=True)
+
+    @staticmethod
+    def open(
+        url: str,
+        *,
+        signer: Signer,
+        origin: str,
+        writer_lock: Any = None,
+        known: Checkpoint | None = None,
+        on_checkpoint: Callable[[str], None] | None = None,
+    ) -> Ledger:
+        """Open the log, or begin it, and check that it fits its last checkpoint.
+
+        Args:
+            writer_lock: held around every transaction; shared with whoever else writes to the same SQLite file.
+            known: the last checkpoint as kept outside the database; a log shorter than it has been rolled back.
+            on_checkpoint: called with each new signed note, to keep it outside the database.
+
+        Raises:
+            LedgerError: the log does not fit; nothing has been written.
+        """
+        ledger = Ledger(url, signer, writer_lock or contextlib.nullcontext(), on_checkpoint)
+        try:
+            with ledger._transaction():
+                create(ledger._connection)
+                vkey = verifier_key(signer.name, signer.public_key)
+                head = read_head(ledger._connection, lock=True)
+                if head is None:
+                    insert_head(ledger._connection, Head(origin, 1, Frontier(), 1, vkey))
+                    head = read_head(ledger._connection, lock=True)
+                    assert head is not None
+                if head.vkey != vkey:
+                    raise LedgerError("the log was signed with another key than this installation's")
+                check_against_checkpoint(ledger._connection, head, known)
+                ledger.generation = head.generation
+        except BaseException:
+            ledger._connection.close()
+            raise
+        ledger._thread.start()
+        return ledger
+
+    def append_within(self, connection: Any, records: Sequence[Record], *, bump: bool = True) -> int:
+        """Append in the caller's writing transaction; call it last before commit. Returns the first index.
+
+        Args:
+            connection: the driver's own connection (sqlite3 or psycopg).
+            bump: raise the generation, so that every cached decision is made again.
+        """
+        self._check()
+        head = self._locked_head(connection)
+        first = append_entries(connection, head, records)
+        if bump:
+            head.generation += 1
+        write_head(connection, head)
+        return first
+
+    async def append(self, record: Record, *, generation: int | None = None) -> int:
+        """Append a record and wait until it is durable; returns its index.
+
+        Raises:
+            StaleGeneration: ``generation`` is given and no longer the current one; nothing was written.
+            LedgerError: the log is off.
+        """
+        self._check()
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(record, generation, loop, loop.create_future())
+        self._queue.put(waiting)
+        return await waiting.future
+
+    def checkpoint(self) -> str:
+        """Sign the log as it is now, store the note and return it."""
+        self._check()
+        with self._transaction():
+            head = self._locked_head(self._connection)
+            note = self._sign(head)
+        self._publish(note)
+        return note
+
+    def begin_epoch(self, record: Callable[[str], Record]) -> str:
+        """Begin a new epoch after an honest restore; returns its first checkpoint.
+
+        Args:
+            record: makes the first record of the epoch from the note of the old epoch's last checkpoint.
+        """
+        with self._transaction():
+            head = self._locked_head(self._connection)
+            last = last_note(self._connection) or self._sign(head)
+            head.epoch += 1
+            head.frontier = Frontier()
+            append_entries(self._connection, head, [record(last)])
+            head.generation += 1
+            write_head(self._connection, head)
+            note = self._sign(head)
+        self._publish(note)
+        return note
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the log still accepts records."""
+        return self._failure is None
+
+    @property
+    def vkey(self) -> str:
+        """The key that verifies this log's checkpoints."""
+        return verifier_key(self._signer.name, self._signer.public_key)
+
+    def close(self) -> None:
+        """Write what is queued, sign a last checkpoint, and stop."""
+        self._queue.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+        if self.healthy:
+            with contextlib.suppress(LedgerError):
+                self.checkpoint()
+        self._failure = self._failure or LedgerError("the log is closed")
+        self._connection.close()
+
+    def _write(self) -> None:
+        while True:
+            first = self._queue.get()
+            if first is None:
+                return
+            batch = [first]
+            stop = False
+            while len(batch) < LARGEST_BATCH:
+                try:
+                    more = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    stop = True
+                    break
+                batch.append(more)
+            self._commit(batch)
+            if stop:
+                return
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        outcomes: list[tuple[_Waiting, int | Exception]] = []
+        note: str | None = None
+        try:
+            self._check()
+            with self._transaction():
+                head = self._locked_head(self._connection)
+                fresh = [w for w in batch if w.generation is None or w.generation == head.generation]
+                if fresh:
+                    index = append_entries(self._connection, head, [w.record for w in fresh])
+                    write_head(self._connection, head)
+                    self._since_checkpoint += len(fresh)
+                    if self._since_checkpoint >= CHECKPOINT_EVERY:
+                        note = self._sign(head)
+                self.generation = head.generation
+            outcomes += [(w, index + offset) for offset, w in enumerate(fresh)] if fresh else []
+            if len(fresh) != len(batch):
+                kept = set(map(id, fresh))
+                outcomes += [(w, StaleGeneration(head.generation)) for w in batch if id(w) not in kept]
+        except Exception as error:
+            failure = error if isinstance(error, LedgerError) else LedgerError("the audit log cannot be written")
+            self._failure = self._failure or failure
+            outcomes = [(w, failure) for w in batch]
+        _tell(outcomes)
+        if note is not None:
+            self._publish(note)
+
+    def _sign(self, head: Head) -> str:
+        """Sign ``head`` and store the note, in the transaction that holds it."""
+        note = sign_note(Checkpoint(head.log_origin, head.frontier.size, head.frontier.root()), self._signer)
+        run(
+            self._connection,
+            "INSERT INTO ledger_checkpoint (epoch, size, note, frontier) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (epoch, size) DO NOTHING",
+            (head.epoch, head.frontier.size, note, head.frontier.packed()),
+        )
+        self._since_checkpoint = 0
+        return note
+
+    def _publish(self, note: str) -> None:
+        if self._on_checkpoint is not None:
+            self._on_checkpoint(note)
+
+    def _locked_head(self, connection: Any) -> Head:
+        head = read_head(connection, lock=True)
+        if head is None:
+            raise LedgerError("the log's head is missing", hint="keyleaf audit verify")
+        return head
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            if not is_postgres(self._connection):
+                self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT") if not is_postgres(self._connection) else self._connection.commit()
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    self._connection.rollback()
+                raise
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+def check_against_checkpoint(connection: Any, head: Head, known: Checkpoint | None) -> None:
+    """Refuse a head that its last checkpoint, or the one kept elsewhere, does not lead to.
+
+    Only the entries after the last stored checkpoint are read again; ``keyleaf audit verify`` reads all.
+
+    Raises:
+        LedgerError: it does not fit.
+    """
+    frontier = Frontier()
+    row = run(
+        connection,
+        "SELECT note, frontier, size FROM ledger_checkpoint WHERE epoch = ? ORDER BY size DESC LIMIT 1",
+        (head.epoch,),
+    ).fetchone()
+    if row is not None:
+        stored = open_note(row[0], head.vkey)
+        try:
+            frontier = Frontier.parse(row[2], bytes(row[1]))
+        except ValueError:
+            raise LedgerError("the last checkpoint does not fit itself", hint="keyleaf audit verify") from None
+        if stored.size != frontier.size or stored.root != frontier.root() or stored.origin != head.log_origin:
+            raise LedgerError("the last checkpoint does not fit itself", hint="keyleaf audit verify")
+    if head.frontier.size < frontier.size:
+        raise LedgerError(f"the log has {head.frontier.size} records, but {frontier.size} were signed")
+    if known is not None and known.origin == head.log_origin and known.size > head.frontier.size:
+        raise LedgerError(
+            f"the log has {head.frontier.size} records, but a checkpoint kept elsewhere has {known.size}: "
+            "the database was rolled back",
+            hint="if you restored it on purpose: keyleaf audit epoch",
+        )
+    for (leaf,) in run(
+        connection,
+        "SELECT leaf FROM ledger_entry WHERE epoch = ? AND seq >= ? ORDER BY seq",
+        (head.epoch, frontier.size),
+    ):
+        frontier.append(bytes(leaf))
+    if frontier.size != head.frontier.size or frontier.hashes != head.frontier.hashes:
+        raise LedgerError("the log's records do not fit its head", hint="keyleaf audit verify")
+
+
+def last_note(connection: Any) -> str | None:
+    """The last signed checkpoint, of whatever epoch."""
+    row = run(connection, "SELECT note FROM ledger_checkpoint ORDER BY epoch DESC, size DESC LIMIT 1").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _tell(outcomes: list[tuple[_Waiting, int | Exception]]) -> None:
+    """Wake the waiters: one call into each event loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, int | Exception]]] = {}
+    for waiting, outcome in outcomes:
+        loops.setdefault(waiting.loop, []).append((waiting, outcome))
+    for loop, told in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop was closed while its waiters waited
+            loop.call_soon_threadsafe(_resolve, told)
+
+
+def _resolve(told: list[tuple[_Waiting, int | Exception]]) -> None:
+    for waiting, outcome in told:
+        if waiting.future.done():
+            continue
+        if isinstance(outcome, int):
+            waiting.future.set_result(outcome)
+        else:
+            waiting.future.set_exception(outcome)
