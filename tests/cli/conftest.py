@@ -1,0 +1,8 @@
+"""Trees come from the tests of plan."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "plan"))
