@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from keyleaf.core.clock import Randomness
 from keyleaf.core.operation import Call, Operation, Reply
-from keyleaf.core.scope import resource_group_scope
+from keyleaf.core.scope import Scope, resource_group_scope
 from keyleaf.identity import list_managed_identities
 from keyleaf.resources import (
     groups_routes,
@@ -19,6 +19,7 @@ from keyleaf.resources import (
 )
 from keyleaf.resources.arm import operation, path_scope, require_subscription
 from keyleaf.resources.filters import read_filter
+from keyleaf.resources.scopes import require_linked
 from keyleaf.resources.vault_bodies import render_resource
 from keyleaf.resources.vaults_routes import VaultUri
 from keyleaf.store import Keyring
@@ -54,10 +55,19 @@ def operations(keyring: Keyring, randomness: Randomness, vault_uri: VaultUri) ->
 
 
 def _empty_group(conn: Connection, call: Call, subscription: str, group: str) -> None:
+    """Deletes what is in a group; the right to delete the group alone does not reach that far, as in Azure."""
     scope = resource_group_scope(subscription, group)
-    for vault in list_vaults(conn, below=scope.path):
+    vaults, identities = list_vaults(conn, below=scope.path), list_managed_identities(conn, scope.path)
+    require_linked(conn, call, "Microsoft.KeyVault/vaults/delete", [vault.scope for vault in vaults])
+    require_linked(
+        conn,
+        call,
+        "Microsoft.ManagedIdentity/userAssignedIdentities/delete",
+        [Scope(identity.resource_id) for identity in identities],
+    )
+    for vault in vaults:
         vaults_routes.delete_vault(conn, vault, call.now)
-    for identity in list_managed_identities(conn, scope.path):
+    for identity in identities:
         identities_routes.delete_identity(conn, identity, call.now)
 
 

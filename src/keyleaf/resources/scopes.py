@@ -87,6 +87,8 @@ def require_linked(conn: Connection, call: Call, action: str, scopes: list[Scope
 
     For what one call changes elsewhere than at the scope that its path names.
     """
+    if not scopes:
+        return
     principal = caller(call)
     own, roles, ancestry = load_assignments(conn, principal.object_id), load_roles(conn), management_groups(conn)
     for scope in scopes:
