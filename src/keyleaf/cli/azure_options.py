@@ -13,21 +13,21 @@ TreePath = Annotated[
 Revision = Annotated[str, typer.Option("--revision", help="Commit, tag or branch; the working directory if empty.")]
 State = Annotated[
     Path | None,
-    typer.Option("--state", help="State directory of the embedded Azure.  [default: $KEYLEAF_STATE or .keyleaf]"),
+    typer.Option("--state", help="State directory of the embedded Azure. Default: $KEYLEAF_STATE or .keyleaf."),
 ]
 Real = Annotated[
     bool, typer.Option("--azure", help="Talk to the Azure of the environment, even where an embedded one runs.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 TreeId = Annotated[
-    str, typer.Option("--tree-id", help="Marks in Azure what belongs to this tree.  [default: its root Application]")
+    str, typer.Option("--tree-id", help="Marks in Azure what belongs to this tree. Default: its root Application.")
 ]
-Subscription = Annotated[str, typer.Option("--subscription", help="Subscription id.  [env: AZURE_SUBSCRIPTION_ID]")]
+Subscription = Annotated[str, typer.Option("--subscription", help="Subscription id. Or $AZURE_SUBSCRIPTION_ID.")]
 ResourceGroup = Annotated[
-    str, typer.Option("--resource-group", help="Where identities and vaults land.  [env: KEYLEAF_RESOURCE_GROUP]")
+    str, typer.Option("--resource-group", help="Where identities and vaults land. Or $KEYLEAF_RESOURCE_GROUP.")
 ]
-Region = Annotated[str, typer.Option("--location", help="Azure region.  [env: KEYLEAF_LOCATION]")]
-Issuer = Annotated[str, typer.Option("--issuer", help="The cluster's OIDC issuer.  [env: KEYLEAF_ISSUER]")]
+Region = Annotated[str, typer.Option("--location", help="Azure region. Or $KEYLEAF_LOCATION.")]
+Issuer = Annotated[str, typer.Option("--issuer", help="The cluster's OIDC issuer. Or $KEYLEAF_ISSUER.")]
 BindTo = Annotated[
     str,
     typer.Option(

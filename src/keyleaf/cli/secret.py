@@ -25,7 +25,7 @@ secret = typer.Typer(help="Set, read and look after the secrets of a vault.", no
 Name = Annotated[
     str, typer.Argument(metavar="VAULT/NAME", help="The secret; the vault may be left out if only one fits.")
 ]
-Version = Annotated[str, typer.Option("--version", help="32 hex digits.  [default: the latest]")]
+Version = Annotated[str, typer.Option("--version", help="32 hex digits. Default: the latest.")]
 _AGE = re.compile(r"([0-9]{1,5})([hdw])\Z")
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
@@ -102,7 +102,7 @@ def get_secret(
 
 @secret.command("list")
 def list_secrets(
-    vault: Annotated[str, typer.Argument(metavar="[VAULT]", help="All vaults of the subscription if left out.")] = "",
+    vault: Annotated[str, typer.Argument(metavar="VAULT", help="All vaults of the subscription if left out.")] = "",
     as_json: o.Json = False,
     state: o.State = None,
     azure: o.Real = False,

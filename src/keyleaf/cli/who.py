@@ -55,7 +55,7 @@ class Reader:
 def who(
     secret: Annotated[str, typer.Argument(metavar="SECRET", help="VAULT/NAME; the vault may be left out if one fits.")],
     tree: Annotated[
-        str, typer.Option("--tree", help="The tree that declares.  [default: that of the last up or apply, else .]")
+        str, typer.Option("--tree", help="The tree that declares. Default: that of the last up or apply, else ..")
     ] = "",
     revision: o.Revision = "",
     window: Annotated[float, typer.Option("--days", help="How far back the audit log is looked at.", min=0)] = WINDOW,
