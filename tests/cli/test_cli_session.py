@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,13 @@ def test_operator_token_is_private_and_renewed_at_half_its_life(tmp_path: Path) 
     token.write_when_due()
     assert file.read_text() == "second"
     assert [path.name for path in file.parent.iterdir()] == ["operator.token"]
+
+
+def test_stopped_server_is_told_at_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"https://127.0.0.1:{taken.getsockname()[1]}"
+    names = ("authority", "tenant_id", "subscription_id", "resource_group", "location", "ca_bundle", "issuer")
+    connection = {**dict.fromkeys((*names, "operator_client_id"), "x"), "arm": url}
+    (tmp_path / "connection.json").write_text(json.dumps(connection))
+    with pytest.raises(StateError, match="is not running"):
+        connect(tmp_path)

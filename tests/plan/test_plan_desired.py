@@ -181,3 +181,9 @@ def test_applications_of_one_name_get_identities_of_different_names() -> None:
     names = [i.name for i in desired_state(two, settings()).identities]
     assert len({name.lower() for name in names}) == 2
     assert all(name.startswith("id-pay-") for name in names)
+
+
+def test_needs_outside_any_application_are_named() -> None:
+    desired = desired_state(tree(app("pay"), needs=(need("", "kv-one", "db"),)), settings())
+    assert [(f.code, str(f.where)) for f in desired.findings] == [("need-without-application", "/access.yaml:7")]
+    assert desired.assignments == ()

@@ -194,6 +194,14 @@ def test_workload_identity_label_without_annotation() -> None:
     ]
 
 
+@pytest.mark.parametrize(("count", "codes"), [(3999, []), (4000, ["too-many-role-assignments"])])
+def test_limit_of_role_assignments(count: int, codes: list[str]) -> None:
+    others = tuple(replace(role(KV.scope), id=f"{n}", principal_id=f"p{n}", description="") for n in range(count))
+    above = replace(role(Scope("/providers/Microsoft.Management/managementGroups/corp")), principal_id="x")
+    plan = make_plan(ONE, settings(), actual(DB, assignments=(*others, above)), NOW)
+    assert [f.code for f in plan.findings if f.severity is Severity.ERROR] == codes
+
+
 # --- Kubernetes Secrets -----------------------------------------------------------------------------------------
 def container(**more: Any) -> dict[str, Any]:
     return {"name": "main", **more}

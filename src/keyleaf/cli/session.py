@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from keyleaf.core.clock import Clock, SystemClock
 from keyleaf.core.errors import InputError, StateError
@@ -137,6 +139,7 @@ def connect(
     written = read_settings_file(path)
     connection = None if options.real else read_connection(directory)
     if connection is not None:
+        _check_alive(str(connection["arm"]), directory)
         token = _enter(connection, directory, clock or SystemClock())
         named = {
             "subscription": connection["subscription_id"],
@@ -219,6 +222,18 @@ def _enter(connection: Mapping[str, Any], directory: Path, clock: Clock) -> Oper
         }
     )
     return token
+
+
+def _check_alive(arm: str, directory: Path) -> None:
+    """Tell at once that the server is not running: the SDKs would go on trying for a quarter of a minute."""
+    address = urlsplit(arm)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=5).close()
+    except OSError:
+        raise StateError(
+            f"the embedded Azure of {directory} is not running",
+            hint="keyleaf up starts it; --azure talks to the Azure of the environment",
+        ) from None
 
 
 def _minter(connection: Mapping[str, Any], directory: Path, clock: Clock) -> Callable[[], str]:

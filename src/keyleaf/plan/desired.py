@@ -68,6 +68,7 @@ def desired_state(
             trusted.setdefault(application, {})[account] = where
     for need in tree.needs:
         if need.application not in names:
+            findings.append(_without_application(need))
             continue
         owner = owners.owner(need.namespace, need.service_account, need.application)
         trusted.setdefault(owner, {})
@@ -77,7 +78,7 @@ def desired_state(
         if problem is not None:
             findings.append(problem)
             continue
-        assert isinstance(need.vault, str) and isinstance(need.secret, str)  # noqa: S101 - _problem saw to it
+        assert isinstance(need.vault, str) and isinstance(need.secret, str)
         vault = existing.get(need.vault.lower())
         # One spelling per vault: conditions and messages would differ otherwise, although Azure ignores case.
         name = vault.name if vault else str(missing.setdefault(need.vault.lower(), need).vault)
@@ -196,6 +197,18 @@ def _problem(need: SecretNeed) -> Finding | None:
                 "correct the name in the manifest",
             )
     return None
+
+
+def _without_application(need: SecretNeed) -> Finding:
+    return Finding(
+        "need-without-application",
+        Severity.WARNING,
+        f"{need.declared_by} asks for a secret, and no Application renders it, so no identity can be given to it",
+        "",
+        need.where,
+        "each identity belongs to one Application",
+        "put it under the path of an Application",
+    )
 
 
 def _new_vault(need: SecretNeed, settings: Settings) -> DesiredVault:
