@@ -5,9 +5,10 @@ from keyleaf.ledger.connecting import connect
 from keyleaf.ledger.reader import Filter, query, reads_of
 from keyleaf.ledger.record import Entry, Record
 from keyleaf.ledger.verify import Copy, Report, verify
-from keyleaf.ledger.writer import Ledger, StaleGeneration
+from keyleaf.ledger.writer import Appended, Ledger, StaleGeneration
 
 __all__ = [
+    "Appended",
     "Checkpoint",
     "Copy",
     "Ed25519Signer",

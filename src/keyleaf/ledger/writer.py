@@ -15,7 +15,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from keyleaf.core.errors import LedgerError
 from keyleaf.ledger.checkpoint import Checkpoint, Signer, open_note, sign_note, verifier_key
@@ -45,6 +45,13 @@ class StaleGeneration(Exception):
         self.current = current
 
 
+class Appended(NamedTuple):
+    """Where the first record went, and the generation that holds once the transaction is committed."""
+
+    index: int
+    generation: int
+
+
 @dataclass(slots=True)
 class _Waiting:
     record: Record
@@ -64,7 +71,7 @@ class Ledger:
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._failure: LedgerError | None = None
         self._since_checkpoint = 0
-        self.generation = 0
+        self.generation = 0  # as last seen
         self._thread = threading.Thread(target=self._write, name="ledger-writer", daemon=True)
 
     @staticmethod
@@ -107,8 +114,8 @@ class Ledger:
         ledger._thread.start()
         return ledger
 
-    def append_within(self, connection: Any, records: Sequence[Record], *, bump: bool = True) -> int:
-        """Append in the caller's writing transaction; call it last before commit. Returns the first index.
+    def append_within(self, connection: Any, records: Sequence[Record], *, bump: bool = True) -> Appended:
+        """Append in the caller's writing transaction; call it last before commit.
 
         Args:
             connection: the driver's own connection (sqlite3 or psycopg).
@@ -120,7 +127,7 @@ class Ledger:
         if bump:
             head.generation += 1
         write_head(connection, head)
-        return first
+        return Appended(first, head.generation)
 
     async def append(self, record: Record, *, generation: int | None = None) -> int:
         """Append a record and wait until it is durable; returns its index.

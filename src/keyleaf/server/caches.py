@@ -1,0 +1,90 @@
+"""What decisions are made from, held in memory for one generation of the installation.
+
+Every change, by whichever process, raises the generation; then a new, empty :class:`Caches` takes the place of the old
+one. A request works with one object from beginning to end, so what it reads cannot outlive the generation that its
+audit record names.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from keyleaf.access import (
+    Ancestry,
+    Decision,
+    PolicyDecision,
+    RoleAssignment,
+    RoleDefinition,
+    decide,
+    decide_by_policy,
+    read_policies,
+)
+from keyleaf.core.operation import Demand, Principal
+from keyleaf.identity import PrincipalRow, find_by_object_id
+from keyleaf.resources import load_assignments, load_roles, management_groups
+from keyleaf.store import SealedValue
+from keyleaf.vault import StoredSecret, VaultRow, find_vault
+
+HELD_SECRETS = 20_000
+
+
+@dataclass(slots=True)
+class HeldSecret:
+    """One version of a secret, ready to be opened; ``allowed`` holds who may: oid → decision."""
+
+    vault: VaultRow
+    stored: StoredSecret
+    opener: SealedValue
+    scope: str
+    allowed: dict[str, Decision | PolicyDecision] = field(default_factory=dict)
+
+
+class Caches:
+    """Rows and decisions of one generation; filled by worker threads, read by the event loop."""
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        self.principals: dict[str, PrincipalRow | None] = {}
+        self.secrets: OrderedDict[tuple[str, str, str], HeldSecret] = OrderedDict()
+        self._assignments: dict[str, tuple[RoleAssignment, ...]] = {}
+        self._roles: Mapping[str, RoleDefinition] | None = None
+        self._ancestry: Ancestry | None = None
+        self._vaults: dict[str, VaultRow | None] = {}
+
+    def principal(self, connection: Connection, object_id: str) -> PrincipalRow | None:
+        """The directory's row of an object id."""
+        if object_id not in self.principals:
+            self.principals[object_id] = find_by_object_id(connection, object_id)
+        return self.principals[object_id]
+
+    def vault(self, connection: Connection, name: str) -> VaultRow | None:
+        """The vault of that name."""
+        key = name.lower()
+        if key not in self._vaults:
+            self._vaults[key] = find_vault(connection, key)
+        return self._vaults[key]
+
+    def decide(
+        self, connection: Connection, demand: Demand, principal: Principal, vault: VaultRow | None
+    ) -> Decision | PolicyDecision:
+        """The decision on one demand: by the vault's access policies where it has that mode, else by RBAC."""
+        if vault is not None and not vault.rbac and demand.data:
+            policies = read_policies(vault.access_policies)
+            return decide_by_policy(demand, principal.tenant_id, principal.object_id, principal.client_id, policies)
+        if self._roles is None or self._ancestry is None:
+            self._roles, self._ancestry = load_roles(connection), management_groups(connection)
+        assignments = self._assignments.get(principal.object_id)
+        if assignments is None:
+            assignments = self._assignments[principal.object_id] = load_assignments(connection, principal.object_id)
+        return decide(demand, principal.object_id, assignments, self._roles, self._ancestry)
+
+    def hold(self, key: tuple[str, str, str], held: HeldSecret) -> HeldSecret:
+        """Keep a secret's version for the next read."""
+        kept = self.secrets.setdefault(key, held)
+        if len(self.secrets) > HELD_SECRETS:
+            self.secrets.popitem(last=False)
+        return kept
