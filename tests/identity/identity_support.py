@@ -35,6 +35,7 @@ from keyleaf.identity import (
     find_by_object_id,
     operations,
 )
+from keyleaf.identity.token_endpoint import make_token
 from keyleaf.store import Database, Keyring
 
 TENANT = "11111111-2222-4333-8444-555555555555"
@@ -182,6 +183,15 @@ class Installation:
             "client_id": self.identity.client_id,
         }
         return self.call("POST", f"/{TENANT}/oauth2/v2.0/token", form=wanted | form)
+
+
+def issue(installation: Installation) -> str:
+    """A vault token for the installation's identity, as the directory holds it now."""
+    call = Call("POST", None, {}, {}, {}, b"", installation.base, "", installation.clock.now(), "id")
+    row = installation.lookup(installation.identity.object_id)
+    assert row is not None
+    with installation.database.read() as conn:
+        return make_token(installation.service, conn, call, row, VAULT, "1.0", ()).token
 
 
 def certificate(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from identity_support import Installation
+from identity_support import Installation, issue
 from sqlalchemy import select
-from test_identity_verifier import issue
 
 from keyleaf.core.clock import ManualClock, SeededRandomness
 from keyleaf.core.errors import StateError

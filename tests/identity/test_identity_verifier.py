@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from identity_support import TENANT, VAULT, Installation
+from identity_support import TENANT, VAULT, Installation, issue
 from joserfc import jws
 from joserfc.jwk import RSAKey
 
 from keyleaf.core.clock import ManualClock
 from keyleaf.identity import Revoked, Unauthenticated, delete_managed_identity, revoke_sessions, set_enabled
 from keyleaf.identity.compact_jwt import MAXIMUM_TOKEN, MalformedToken, read_compact_jwt
-from keyleaf.identity.token_endpoint import make_token
 from keyleaf.identity.verifier import SKEW
 
 AUDIENCES = frozenset({VAULT})
@@ -306,13 +305,3 @@ class TestRevocation:
     def test_unknown_to_the_directory(self, installation: Installation, token: str) -> None:
         with pytest.raises(Revoked):
             installation.verifier.verify(token, AUDIENCES, installation.clock.now(), lambda _: None)
-
-
-def issue(installation: Installation) -> str:
-    from keyleaf.core.operation import Call
-
-    call = Call("POST", None, {}, {}, {}, b"", installation.base, "", installation.clock.now(), "id")
-    with installation.database.read() as conn:
-        row = installation.lookup(installation.identity.object_id)
-        assert row is not None
-        return make_token(installation.service, conn, call, row, VAULT, "1.0", ()).token

@@ -200,7 +200,7 @@ class TokenVerifier:
 
     @staticmethod
     def _check_header(token: CompactJwt) -> None:
-        if token.header.get("alg") not in _ALGORITHMS or token.header.get("typ") != "JWT":
+        if token.header_text("alg") not in _ALGORITHMS or token.header_text("typ") != "JWT":
             raise Unauthenticated("[BearerReadAccessTokenFailed] Error validating token: typ must be JWT, alg RS256.")
         if not token.header_text("kid"):
             raise Unauthenticated("AKV10046: Unable to resolve the key used for signature validation.")
