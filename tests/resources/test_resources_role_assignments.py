@@ -73,7 +73,9 @@ def test_one_grant_per_scope_principal_and_role(host: Any, app: str) -> None:
     with pytest.raises(ResourceExistsError) as conflict:
         api.create(SECRET.lower(), TWO, body(app.upper()))
     assert conflict.value.error.code == "RoleAssignmentExists"
-    assert conflict.value.error.message.startswith("The role assignment already exists.")
+    assert conflict.value.error.message == (
+        f"The role assignment already exists. The ID of the conflicting role assignment is {uuid.UUID(ONE).hex}."
+    )
     for other in (body(host.operator), body(app, OFFICER)):
         with pytest.raises(HttpResponseError, match="RoleAssignmentUpdateNotPermitted"):
             api.create(SECRET, ONE, other)

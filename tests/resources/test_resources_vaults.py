@@ -84,6 +84,17 @@ def test_delete_recover_and_purge(host: Any) -> None:
     assert make(host).tags == {}
 
 
+def test_a_vault_is_recovered_only_where_it_was(host: Any) -> None:
+    api = host.vaults().vaults
+    make(host)
+    api.delete("shop", "kv-shop")
+    other = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/other"
+    assert host.send("PUT", other, {"location": "local"}).status_code == 201
+    with pytest.raises(ResourceNotFoundError, match="DeletedVaultNotFound"):
+        api.begin_create_or_update("other", "kv-shop", body(createMode="recover")).result()
+    assert make(host, createMode="recover").id == VAULT
+
+
 def test_purge_protection_only_goes_on(host: Any) -> None:
     api = host.vaults().vaults
     make(host)

@@ -84,9 +84,6 @@ def _demand_write(conn: Connection, call: Call) -> Demand:
     body = read_body(call, _RoleAssignmentBody).properties
     kind = body.principal_type or "ServicePrincipal"
     attributes = _attributes("Request", _role_guid(body.role_definition_id), body.principal_id.lower(), kind)
-    row = _row(conn, call)
-    if row is not None:
-        attributes |= _attributes("Resource", row.role_definition_id, row.principal_id, row.principal_type)
     return Demand(_WRITE, call_scope(call), data=False, attributes=attributes)
 
 
