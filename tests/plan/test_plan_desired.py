@@ -9,7 +9,7 @@ from plan_trees import ISSUER, SUBSCRIPTION, account, app, deployment, need, ran
 from keyleaf.access import BUILT_IN_ROLES, SECRET_NAME, VAULT_NAME, Permission, RoleAssignment, decide
 from keyleaf.core.operation import Demand
 from keyleaf.core.scope import Scope, vault_scope
-from keyleaf.plan import GET_SECRET, SECRETS_USER, Desired, SecretState, Vault, desired_state
+from keyleaf.plan import GET_SECRET, SECRETS_USER, Desired, SecretState, Vault, desired_state, identities_of_accounts
 from keyleaf.tree.model import AppTree, Unknown
 
 KV = vault_scope(SUBSCRIPTION, "rg", "kv-one")
@@ -187,3 +187,13 @@ def test_needs_outside_any_application_are_named() -> None:
     desired = desired_state(tree(app("pay"), needs=(need("", "kv-one", "db"),)), settings())
     assert [(f.code, str(f.where)) for f in desired.findings] == [("need-without-application", "/access.yaml:7")]
     assert desired.assignments == ()
+
+
+def test_need_without_a_service_account_is_that_of_its_pods() -> None:
+    pods = deployment("pay", {"containers": []})
+    desired = desired_state(
+        tree(app("pay"), needs=(need("pay", "kv-one", "db", "", auth="service-principal"),), manifests=(pods,)),
+        settings(),
+    )
+    assert identities_of_accounts(desired) == {("pay", "default"): "id-pay"}
+    assert [a.identity for a in desired.assignments] == ["id-pay"]

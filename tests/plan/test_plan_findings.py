@@ -140,14 +140,23 @@ def test_identity_shared_by_several_applications() -> None:
     assert "id-platform is used by several Applications: pay, web" in got[0].message
 
 
-def test_undeclared_service_account_shared_by_two_applications() -> None:
+def test_undeclared_service_account_has_the_identity_of_its_first_user() -> None:
     needs = (
         need("pay", "kv-one", "db", "default", namespace="x"),
         need("web", "kv-one", "db", "default", namespace="x"),
     )
-    got = make_plan(tree(app("pay"), app("web"), needs=needs), settings(), actual(DB), NOW).findings
+    plan = make_plan(tree(app("pay"), app("web"), needs=needs), settings(), actual(DB), NOW)
+    assert [i.name for i in plan.desired.identities] == ["id-pay"]
+    (finding,) = (f for f in plan.findings if f.code == "identity-shared")
+    assert "id-pay is used by several Applications: pay, web" in finding.message
+
+
+def test_service_account_declared_twice() -> None:
+    needs = (need("pay", "kv-one", "db", "sa", namespace="x"), need("web", "kv-one", "db", "sa", namespace="x"))
+    accounts = (account("pay", "sa", namespace="x"), account("web", "sa", namespace="x"))
+    got = make_plan(tree(app("pay"), app("web"), needs=needs, accounts=accounts), settings(), actual(DB), NOW).findings
     (finding,) = (f for f in got if f.code == "service-account-shared")
-    assert "x/default" in finding.message
+    assert "x/sa" in finding.message
     assert "pay, web" in finding.message
 
 

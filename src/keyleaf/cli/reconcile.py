@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from keyleaf.cli.session import Session
 from keyleaf.core.clock import SystemClock
-from keyleaf.plan import Actual, Change, Identity, Plan, make_plan, needed_vaults
+from keyleaf.plan import (
+    Actual,
+    Change,
+    Identity,
+    Plan,
+    ServiceAccountName,
+    identities_of_accounts,
+    make_plan,
+    needed_vaults,
+)
 from keyleaf.tree.model import AppTree
 
 
@@ -24,6 +33,15 @@ class Reconciled:
     applied: Plan
     after: Plan
     identities: Mapping[str, Identity]
+
+    @property
+    def client_ids(self) -> dict[ServiceAccountName, str]:
+        """The client id that each (namespace, service account) signs in with."""
+        return {
+            account: self.identities[name].client_id
+            for account, name in identities_of_accounts(self.after.desired).items()
+            if name in self.identities
+        }
 
 
 def read_state(session: Session, tree: AppTree) -> Actual:

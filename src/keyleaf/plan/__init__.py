@@ -1,6 +1,7 @@
 """Desired minus actual: changes and findings. Pure: no clock, no disk, no network, no environment."""
 
-from keyleaf.plan.desired import ServiceAccountOwners, desired_state
+from keyleaf.plan.accounts import ServiceAccountName, ServiceAccountOwners, identities_of_accounts
+from keyleaf.plan.desired import desired_state
 from keyleaf.plan.diff import difference, stages
 from keyleaf.plan.effective import GET_SECRET, EffectiveAccess
 from keyleaf.plan.model import (
@@ -47,6 +48,7 @@ __all__ = [
     "Plan",
     "SECRETS_USER",
     "SecretState",
+    "ServiceAccountName",
     "ServiceAccountOwners",
     "Settings",
     "State",
@@ -54,6 +56,7 @@ __all__ = [
     "classify",
     "desired_state",
     "difference",
+    "identities_of_accounts",
     "identity_names",
     "identity_tags",
     "is_ours",

@@ -14,6 +14,7 @@ from keyleaf.core.finding import Finding, Severity
 from keyleaf.core.location import Location
 from keyleaf.core.names import SECRET_NAME, VAULT_NAME
 from keyleaf.core.scope import Scope, identity_scope, resource_group_scope, secret_scope, vault_scope
+from keyleaf.plan.accounts import ServiceAccountName, ServiceAccountOwners, accounts_that_sign_in
 from keyleaf.plan.model import (
     SECRETS_USER,
     Desired,
@@ -27,7 +28,6 @@ from keyleaf.plan.model import (
     Vault,
 )
 from keyleaf.plan.naming import credential_name, identity_names, identity_tags, subject
-from keyleaf.plan.workloads import workloads
 from keyleaf.tree.model import AppTree, SecretNeed, Unknown
 
 CREDENTIALS_PER_IDENTITY = 20
@@ -40,7 +40,6 @@ _UNKNOWN = {
     ("secret", "remote"): "secret-remote",
 }
 _INVALID = {"vault": "vault-name-invalid", "secret": "secret-name-invalid"}
-ServiceAccountName = tuple[str, str]
 
 
 def desired_state(
@@ -63,17 +62,18 @@ def desired_state(
     missing: dict[str, SecretNeed] = {}
     trusted: dict[str, dict[ServiceAccountName, Location]] = {}
 
-    for (application, account), where in _accounts(tree, owners).items():
+    for (application, account), where in accounts_that_sign_in(tree, owners).items():
         if application in names:
             trusted.setdefault(application, {})[account] = where
     for need in tree.needs:
         if need.application not in names:
             findings.append(_without_application(need))
             continue
-        owner = owners.owner(need.namespace, need.service_account, need.application)
+        owner = owners.owner_of(need)
         trusted.setdefault(owner, {})
-        if need.service_account:
-            trusted[owner].setdefault((need.namespace, need.service_account), need.where)
+        for account in owners.accounts(need):
+            if owners.owner(*account, need.application) == owner:
+                trusted[owner].setdefault(account, need.where)
         problem = _problem(need)
         if problem is not None:
             findings.append(problem)
@@ -128,35 +128,6 @@ def desired_state(
     application_of = {name: key for key, name in names.items()}
     assignments = _assignments(usable, settings, application_of)
     return Desired(settings, made, identities, credentials, assignments, tuple(grants), tuple(findings))
-
-
-class ServiceAccountOwners:
-    """Whose identity a service account carries: that of the Application that declares it, if one does."""
-
-    def __init__(self, tree: AppTree) -> None:
-        self._declared: dict[ServiceAccountName, list[str]] = {}
-        for account in tree.service_accounts:
-            if not account.implicit and account.application in tree.applications:
-                self._declared.setdefault((account.namespace, account.name), []).append(account.application)
-
-    def owner(self, namespace: str, service_account: str, application: str) -> str:
-        """Key of the Application whose identity ``application`` uses through that service account."""
-        declared = self._declared.get((namespace, service_account), [])
-        return application if not declared or application in declared else declared[0]
-
-
-def _accounts(tree: AppTree, owners: ServiceAccountOwners) -> Mapping[tuple[str, ServiceAccountName], Location]:
-    """Service accounts that sign in to Azure although no need names them: annotated ones, and those of pods."""
-    found: dict[tuple[str, ServiceAccountName], Location] = {}
-    for account in tree.service_accounts:
-        if account.client_id:
-            found.setdefault((account.application, (account.namespace, account.name)), account.where)
-    for workload in workloads(tree):
-        manifest = workload.manifest
-        if workload.service_account != "default" or workload.uses_workload_identity:
-            owner = owners.owner(manifest.namespace, workload.service_account, manifest.application)
-            found.setdefault((owner, (manifest.namespace, workload.service_account)), manifest.where)
-    return found
 
 
 def _problem(need: SecretNeed) -> Finding | None:

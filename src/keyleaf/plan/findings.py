@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keyleaf.core.finding import Finding, Severity
-from keyleaf.plan.desired import ServiceAccountOwners
+from keyleaf.plan.accounts import ServiceAccountOwners
 from keyleaf.plan.effective import EffectiveAccess
 from keyleaf.plan.model import Actual, Desired, Identity
 from keyleaf.plan.naming import APPLICATION, is_ours, marked_application
@@ -86,7 +86,7 @@ def identity_findings(tree: AppTree, desired: Desired, actual: Actual) -> Iterat
         yield from _annotation(account, names, ours)
     told: set[tuple[str, str]] = set()
     for need in tree.needs:
-        name = names.get(owners.owner(need.namespace, need.service_account, need.application), "")
+        name = names.get(owners.owner_of(need), "")
         yield from _need(need.declared_by, told, need, ours.get(name), name)
     for workload in workloads(tree):
         manifest = workload.manifest
@@ -123,7 +123,7 @@ def _shared(tree: AppTree, desired: Desired) -> Iterator[Finding]:
                 f"{name} is used by several Applications: {', '.join(dict.fromkeys([*applications]))}",
                 owner[name].application,
                 first.where,
-                f"{first.declared_by} asks through a service account that {owner[name].application} declares: "
+                f"{first.declared_by} asks through a service account of {owner[name].application}: "
                 "each can read what any of them declares",
                 "give each Application a service account (and SecretStore) of its own",
             )
