@@ -48,7 +48,7 @@ class StaleGeneration(Exception):
 class Appended(NamedTuple):
     """Where the first record went, and the generation that holds once the transaction is committed."""
 
-    index: int
+    first: int
     generation: int
 
 
@@ -94,7 +94,7 @@ class Ledger:
         Raises:
             LedgerError: the log does not fit; nothing has been written.
         """
-        ledger = Ledger(url, signer, writer_lock or contextlib.nullcontext(), on_checkpoint)
+        ledger = Ledger(url, signer, writer_lock or threading.Lock(), on_checkpoint)
         try:
             with ledger._transaction():
                 create(ledger._connection)
@@ -168,6 +168,12 @@ class Ledger:
             note = self._sign(head)
         self._publish(note)
         return note
+
+    @staticmethod
+    def current_generation(connection: Any) -> int:
+        """The generation as the driver's ``connection`` sees it: other processes may have raised it."""
+        head = read_head(connection)
+        return 0 if head is None else head.generation
 
     @property
     def healthy(self) -> bool:

@@ -64,8 +64,6 @@ class Endpoints:
         for port, vault in self.vaults.items():
             if vault.lower() == name.lower():
                 return f"https://{LOOPBACK}:{port}/"
-        if self.domain:
-            return f"https://{name.lower()}.{self.domain}:{self.main_port}/"
         return ""
 
     def find(self, port: int, host: bytes) -> Endpoint:
