@@ -179,6 +179,7 @@ def test_proxies_of_the_environment_are_not_asked(
     assert keys.find(issuer.issuer, "first") is not None
 
 
+@pytest.mark.filterwarnings("ignore:Key size should be")
 def test_keys_that_cannot_verify_rs256_are_passed_over(keys: IssuerKeys, site: Site, issuer: ExternalIssuer) -> None:
     good = issuer.keys["first"].as_dict(private=False)
     small = RSAKey.generate_key(1024).as_dict(private=False)

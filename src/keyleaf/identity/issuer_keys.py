@@ -169,9 +169,12 @@ def _usable(jwk: dict[str, Any]) -> tuple[str, RSAKey] | None:
         return None
     if not isinstance(kid, str) or not kid:
         return None
+    modulus = jwk.get("n")
+    # Six bits a character: keys of another size are not even read.
+    if not isinstance(modulus, str) or not 2048 <= len(modulus) * 6 <= 8192 + 6:
+        return None
     try:
-        key = RSAKey.import_key({"kty": "RSA", "n": jwk["n"], "e": jwk["e"]})
-        bits = key.public_key.key_size
+        key = RSAKey.import_key({"kty": "RSA", "n": modulus, "e": jwk["e"]})
     except (JoseError, KeyError, ValueError, TypeError):
         return None
-    return (kid, key) if 2048 <= bits <= 8192 else None
+    return (kid, key) if 2048 <= key.public_key.key_size <= 8192 else None

@@ -74,8 +74,8 @@ class SigningKeys:
     def maintain(self, conn: Connection, now: float) -> bool:
         """Make a key where none is due to sign, and drop those whose tokens have died; says whether it did anything.
 
-        Call it in a writing transaction at start and, say, hourly. The transaction serialises processes: the second
-        one finds the first one's key.
+        Call it in a writing transaction at start and, say, hourly. Where two processes make a key at the same moment
+        both keys are published, and all processes sign with the same one of them.
         """
         changed = conn.execute(delete(signing_key).where(signing_key.c.published_until <= int(now))).rowcount > 0
         if any(r["signs_until"] > now for r in self._rows(conn)):
