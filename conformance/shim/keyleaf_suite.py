@@ -64,6 +64,17 @@ def pytest_configure(config: pytest.Config) -> None:
     _count_requests()
 
 
+class _EnvironmentVariables:
+    def sanitize_batch(self, mapping: dict[str, str]) -> None:
+        """Nothing is recorded, so nothing is sanitized."""
+
+
+@pytest.fixture(scope="session")
+def environment_variables() -> _EnvironmentVariables:
+    """The names that a recording would hide."""
+    return _EnvironmentVariables()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("playback_test_only"):

@@ -48,17 +48,6 @@ def test_proxy() -> None:
     """No proxy."""
 
 
-class _EnvironmentVariables:
-    def sanitize_batch(self, mapping: dict[str, str]) -> None:
-        """Nothing is recorded, so nothing is sanitized."""
-
-
-@pytest.fixture(scope="session")
-def environment_variables() -> _EnvironmentVariables:
-    """The names that a recording would hide."""
-    return _EnvironmentVariables()
-
-
 class AzureRecordedTestCase:
     """Base class of the live tests."""
 
