@@ -101,6 +101,9 @@ class TestFederatedCredentials:
             ({"issuer": "https://a.example/" + "a" * 600}, "'issuer'"),
             ({"subject": ""}, "'subject'"),
             ({"subject": "repo:*"}, "'subject'"),
+            ({"subject": "a\x00b"}, "'subject'"),
+            ({"audiences": ["a\x00b"]}, "'audiences'"),
+            ({"issuer": "https://a.example/\x00"}, "'issuer'"),
             ({"subject": "a" * 601}, "'subject'"),
             ({"audiences": []}, "'audiences'"),
             ({"audiences": [AUDIENCE, "other"]}, "'audiences'"),
@@ -318,8 +321,25 @@ class TestGraph:
                 installation.call(operation.method, path, principal=caller)
             assert (refused.value.status, refused.value.code) == (403, "Authorization_RequestDenied")
 
-    @pytest.mark.parametrize("body", [[], {"displayName": 7}, {"displayName": ""}, {"keyCredentials": [{"key": "!"}]}])
+    @pytest.mark.parametrize(
+        "body",
+        [[], {"displayName": 7}, {"displayName": ""}, {"displayName": "a\x00"}, {"keyCredentials": [{"key": "!"}]}],
+    )
     def test_bodies_that_are_not_taken(self, administer: Any, body: object) -> None:
         with pytest.raises(ServiceError) as refused:
             administer("POST", "applications", body)
         assert refused.value.status == 400
+
+    def test_ids_that_no_database_could_hold(self, installation: Installation, administer: Any) -> None:
+        for path in ("applications/%00", "servicePrincipals/%00", "applications(appId='%00')"):
+            with pytest.raises(ServiceError) as refused:
+                administer("GET", path)
+            assert refused.value.status == 404
+        with pytest.raises(ServiceError, match="AADSTS700016"):
+            installation.token(client_id="a\x00", client_secret="x")
+        with pytest.raises(ServiceError, match="AADSTS90002"):
+            installation.call("POST", "/a%00/oauth2/v2.0/token", form={})
+        for label in ("a\x00", "a" * 257):
+            with pytest.raises(ServiceError) as refused:
+                installation.call("POST", TestBindings.PATH, document={"label": label})
+            assert refused.value.status == 400

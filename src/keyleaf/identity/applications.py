@@ -62,8 +62,7 @@ def create_application(
     conn: Connection, *, tenant_id: str, name: str, randomness: Randomness, now: float
 ) -> PrincipalRow:
     """Make an app registration together with its service principal."""
-    if not 0 < len(name) <= 256:
-        raise ServiceError(400, "Request_BadRequest", "The property 'displayName' must have 1 to 256 characters.")
+    _check_name(name)
     made = PrincipalRow(
         object_id=random_guid(randomness),
         tenant_id=tenant_id,
@@ -81,6 +80,8 @@ def create_application(
 
 def find_by_app_object_id(conn: Connection, app_object_id: str) -> PrincipalRow | None:
     """The living application whose app registration has this object id."""
+    if not app_object_id.isprintable():
+        return None
     condition = (principal.c.app_object_id == app_object_id.lower()) & principal.c.deleted.is_(None)
     found = conn.execute(select(principal).where(condition)).mappings().first()
     return row_of(found) if found is not None else None
@@ -96,6 +97,7 @@ def list_principals(conn: Connection, tenant_id: str, *, applications_only: bool
 
 def rename_application(conn: Connection, object_id: str, name: str) -> None:
     """Give an application another display name."""
+    _check_name(name)
     conn.execute(update(principal).where(principal.c.object_id == object_id).values(name=name))
 
 
@@ -114,6 +116,7 @@ def add_client_secret(
     It lasts two years unless ``ends`` says otherwise.
     """
     _room_for_one_more(conn, object_id)
+    _check_name(display_name or "none")
     value = base64.urlsafe_b64encode(randomness.token(30)).decode()
     made = AppCredential(
         id=random_guid(randomness),
@@ -141,6 +144,7 @@ def add_certificate(
         ServiceError: 400 for anything else.
     """
     _room_for_one_more(conn, object_id)
+    _check_name(display_name or "none")
     try:
         certificate = x509.load_der_x509_certificate(der)
         key = certificate.public_key()
@@ -177,6 +181,8 @@ def list_credentials(conn: Connection, object_id: str, kind: str) -> list[AppCre
 
 def remove_credential(conn: Connection, object_id: str, credential_id: str) -> bool:
     """Remove a credential; False where the application has none with that id."""
+    if not credential_id.isprintable():
+        return False
     condition = (app_credential.c.object_id == object_id.lower()) & (app_credential.c.id == credential_id.lower())
     return conn.execute(delete(app_credential).where(condition)).rowcount > 0
 
@@ -204,6 +210,11 @@ def thumbprints(credential: AppCredential) -> tuple[str, str]:
     certificate = x509.load_der_x509_certificate(credential.certificate)
     sha1 = certificate.fingerprint(hashes.SHA1())  # noqa: S303 (an identifier that RFC 7515 fixes, not a proof)
     return _base64url(sha1), _base64url(certificate.fingerprint(hashes.SHA256()))
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= 256 or not name.isprintable():
+        raise ServiceError(400, "Request_BadRequest", "A 'displayName' has 1 to 256 printable characters.")
 
 
 def _base64url(raw: bytes) -> str:

@@ -36,14 +36,14 @@ def binding_operations(service: IdentityService) -> list[Operation]:
 
     def bind(conn: Connection, call: Call) -> Reply:
         row = _identity(conn, call)
-        label = _label(call)
+        label = _checked(_label(call))
         header = bind_process(conn, row.object_id, label, randomness=service.randomness, now=call.now)
         body = {"endpoint": f"{call.base}/msi/token", "header": header.reveal()}
         return Reply(201, body, {"Cache-Control": "no-store"}, resource=row.resource_id)
 
     def unbind(conn: Connection, call: Call) -> Reply:
         row = _identity(conn, call)
-        gone = unbind_process(conn, row.object_id, _label(call) or call.query.get("label", ""))
+        gone = unbind_process(conn, row.object_id, _checked(_label(call) or call.query.get("label", "")))
         return Reply(200 if gone else 204, resource=row.resource_id)
 
     return [
@@ -69,11 +69,14 @@ def _label(call: Call) -> str:
     if not call.body:
         return ""
     try:
-        label = msgspec.json.decode(call.body, type=_Binding).label
+        return msgspec.json.decode(call.body, type=_Binding).label
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise ServiceError(
             400, "InvalidRequestContent", "The body must be a JSON object with a text 'label'."
         ) from None
-    if len(label) > 256:
-        raise ServiceError(400, "InvalidRequestContent", "'label' has at most 256 characters.")
+
+
+def _checked(label: str) -> str:
+    if len(label) > 256 or not label.isprintable():
+        raise ServiceError(400, "InvalidRequestContent", "'label' has at most 256 printable characters.")
     return label

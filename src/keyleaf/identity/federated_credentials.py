@@ -47,7 +47,14 @@ def issuer_is_reachable(issuer: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
-    if parts.query or parts.fragment or parts.username is not None or not host or issuer != issuer.strip():
+    if (
+        not issuer.isprintable()
+        or parts.query
+        or parts.fragment
+        or parts.username is not None
+        or not host
+        or issuer != issuer.strip()
+    ):
         return False
     return parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
 
@@ -109,6 +116,8 @@ def put_federated_credential(
 
 def get_federated_credential(conn: Connection, object_id: str, name: str) -> FederatedCredential | None:
     """The credential of that name (without regard to case) or id, if the identity has it."""
+    if not name.isprintable():
+        return None
     table = federated_credential
     named = (func.lower(table.c.name) == name.lower()) | (table.c.id == name.lower())
     found = conn.execute(select(table).where(table.c.object_id == object_id.lower(), named)).mappings().first()
@@ -136,11 +145,11 @@ def _check(name: str, issuer: str, subject: str, audiences: Sequence[str]) -> No
         raise _bad("name", "3 to 120 letters, digits, hyphens and underscores, starting with a letter or digit")
     if not issuer_is_reachable(issuer) or len(issuer) > MAXIMUM_LENGTH:
         raise _bad("issuer", f"an https URL of at most {MAXIMUM_LENGTH} characters, without query or fragment")
-    if not 0 < len(subject) <= MAXIMUM_LENGTH or "*" in subject:
-        raise _bad("subject", f"1 to {MAXIMUM_LENGTH} characters; wildcards are not supported")
+    if not 0 < len(subject) <= MAXIMUM_LENGTH or "*" in subject or not subject.isprintable():
+        raise _bad("subject", f"1 to {MAXIMUM_LENGTH} printable characters; wildcards are not supported")
     if len(audiences) != 1:
         raise _bad("audiences", "exactly one audience")
-    if not 0 < len(audiences[0]) <= MAXIMUM_LENGTH:
+    if not 0 < len(audiences[0]) <= MAXIMUM_LENGTH or not audiences[0].isprintable():
         raise _bad("audiences", f"a value of 1 to {MAXIMUM_LENGTH} characters")
 
 

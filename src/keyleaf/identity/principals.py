@@ -91,6 +91,11 @@ def row_of(values: RowMapping | Mapping[str, Any]) -> PrincipalRow:
     )
 
 
+def _looked_up(text: str) -> str:
+    """An id as it is compared; one that no database could hold (Postgres refuses NUL) becomes one that none has."""
+    return text.lower() if text.isprintable() else ""
+
+
 def _one(conn: Connection, condition: Any) -> PrincipalRow | None:
     found = conn.execute(select(principal).where(condition)).mappings().first()
     return row_of(found) if found is not None else None
@@ -98,17 +103,17 @@ def _one(conn: Connection, condition: Any) -> PrincipalRow | None:
 
 def find_by_object_id(conn: Connection, object_id: str) -> PrincipalRow | None:
     """The principal with this object id, deleted ones included; ids are compared without regard to case."""
-    return _one(conn, principal.c.object_id == object_id.lower())
+    return _one(conn, principal.c.object_id == _looked_up(object_id))
 
 
 def find_by_client_id(conn: Connection, client_id: str) -> PrincipalRow | None:
     """The living principal with this client id."""
-    return _one(conn, (principal.c.client_id == client_id.lower()) & principal.c.deleted.is_(None))
+    return _one(conn, (principal.c.client_id == _looked_up(client_id)) & principal.c.deleted.is_(None))
 
 
 def find_by_resource(conn: Connection, resource_id: str) -> PrincipalRow | None:
     """The living managed identity with this ARM id."""
-    key = resource_id.rstrip("/").lower()
+    key = _looked_up(resource_id.rstrip("/"))
     return _one(conn, (principal.c.resource_key == key) & principal.c.deleted.is_(None))
 
 

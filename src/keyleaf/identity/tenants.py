@@ -39,6 +39,8 @@ def find_tenant(conn: Connection, reference: str, default: str) -> Tenant | None
     A GUID is compared without regard to case; anything else is taken as a tenant's name.
     """
     wanted = reference.lower()
+    if not wanted.isprintable():
+        return None
     if wanted == ADFS or wanted in SHARED:
         wanted = default.lower()
     column = tenant.c.id if is_guid(wanted) else tenant.c.name
