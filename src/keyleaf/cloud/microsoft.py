@@ -63,12 +63,13 @@ class MicrosoftAzure:
             tenant: id of the tenant of new vaults; empty takes that of the credential's token.
             pause: waits that many seconds.
         """
-        self._credential = credential
+        self.credential = credential
+        self.arm = arm.rstrip("/")
         self._subscription = subscription
-        self._scope = f"{arm.rstrip('/')}/.default"
+        self._scope = f"{self.arm}/.default"
         self._tenant = tenant
         self._pause = pause
-        options: dict[str, Any] = {"base_url": arm.rstrip("/"), "credential_scopes": [self._scope], **_NETWORK}
+        options: dict[str, Any] = {"base_url": self.arm, "credential_scopes": [self._scope], **_NETWORK}
         self._msi = ManagedServiceIdentityClient(credential, subscription, **options)
         self._rbac = AuthorizationManagementClient(credential, subscription, api_version="2022-04-01", **options)
         self._keyvault = KeyVaultManagementClient(credential, subscription, **options)
@@ -193,12 +194,12 @@ class MicrosoftAzure:
 
     def secret_client(self, vault: Vault) -> SecretClient:
         """Microsoft's client of that vault, signed in as the caller."""
-        return SecretClient(vault_url=vault.uri, credential=self._credential, **_NETWORK)
+        return SecretClient(vault_url=vault.uri, credential=self.credential, **_NETWORK)
 
     def _tenant_id(self) -> str:
         if not self._tenant:
             with told("sign in"):
-                token = self._credential.get_token(self._scope).token
+                token = self.credential.get_token(self._scope).token
             try:
                 payload = token.split(".")[1]
                 self._tenant = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["tid"]
