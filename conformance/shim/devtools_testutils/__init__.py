@@ -78,7 +78,7 @@ class AzureRecordedTestCase:
         return DefaultAzureCredential(**kwargs)
 
     def create_client_from_credential(self, client_class: type, credential: Any, **kwargs: Any) -> Any:
-        return client_class(credential=credential, **kwargs)
+        return client_class(credential=credential, **{"logging_enable": True, **kwargs})
 
     @staticmethod
     def await_prepared_test(test: Callable[..., Any]) -> Callable[..., Any]:
