@@ -170,6 +170,15 @@ class Ledger:
         return note
 
     @staticmethod
+    def hold(connection: Any) -> None:
+        """Lock the head before a change begins, so that changes of all processes follow one another.
+
+        On SQLite ``BEGIN IMMEDIATE`` has done so already.
+        """
+        if is_postgres(connection):
+            read_head(connection, lock=True)
+
+    @staticmethod
     def current_generation(connection: Any) -> int:
         """The generation as the driver's ``connection`` sees it: other processes may have raised it."""
         head = read_head(connection)

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from keyleaf.access import Decision, PolicyDecision, authorization_failed, forbidden_by_policy, forbidden_by_rbac
 from keyleaf.core.clock import Clock, Randomness, random_guid
-from keyleaf.core.errors import LedgerError, ServiceError
+from keyleaf.core.errors import LedgerError, ServiceError, StateError
 from keyleaf.core.operation import Call, Demand, Operation, Principal, Reply
 from keyleaf.identity import TokenError, TokenVerifier
 from keyleaf.ledger import Ledger, Record, StaleGeneration
@@ -194,6 +194,8 @@ class Pipeline:
                 raise failure or ServiceError(404, "NotFound", "No operation of this service has this path.")
             call = self._call(request, principal, values)
             with self.database.write() if operation.mutates else self.database.read() as connection:
+                if operation.mutates:
+                    self.ledger.hold(raw_connection(connection))
                 if operation.access == "demand" and operation.demand is not None and principal is not None:
                     vault = caches.vault(connection, call.vault) if call.vault else None
                     demand = operation.demand(connection, call)
@@ -213,9 +215,9 @@ class Pipeline:
             return _Outcome(done, record, caches.generation)
         except ServiceError as error:
             return self._refused(request, error, principal, demand, decision, caches.generation)
-        except LedgerError as error:
-            log.error("%s", error)
-            refusal = ServiceError(503, "ServiceUnavailable", "The audit log cannot be written; nothing is answered.")
+        except StateError as error:
+            log.error("request %s: %s", request.request_id, error)
+            refusal = ServiceError(503, "ServiceUnavailable", f"The request {request.request_id} cannot be served now.")
             return self._refused(request, refusal, principal, demand, decision)
         except Exception as error:
             # The type and the place, never the message: a driver's message may quote what it was given.
