@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 SUBSCRIPTION = "11111111-1111-1111-1111-111111111111"
 OTHER_SUBSCRIPTION = "22222222-2222-2222-2222-222222222222"
 TENANT = "99999999-0000-0000-0000-000000000000"
@@ -71,22 +69,22 @@ def test_the_right_to_delete_a_group_does_not_reach_into_it(host: Any) -> None:
     assert host.send("DELETE", f"{HERE}/resourceGroups/bare", object_id=cleaner).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("PUT", f"{HERE}/resourceGroups/ends.", 400, "InvalidResourceGroup"),
-        ("GET", f"{HERE}/resourceGroups/none", 404, "ResourceGroupNotFound"),
-        ("GET", f"/subscriptions/{TENANT}", 404, "SubscriptionNotFound"),
-        ("GET", "/subscriptions/mine", 400, "InvalidSubscriptionId"),
-        ("GET", f"{HERE}/resourceGroups/a%2Fb", 400, "InvalidResourceName"),
-        ("GET", f"{HERE}/resourceGroups/a%00", 400, "InvalidResourceName"),
-        ("GET", f"{HERE}/resourceGroups/%2e%2e", 400, "MissingSubscription"),
-        ("GET", f"{HERE}/resources?$filter=owner eq 'me'", 400, "InvalidFilterInQueryString"),
-    ],
-)
-def test_errors(host: Any, method: str, path: str, status: int, code: str) -> None:
-    answer = host.send(method, path, {"location": "local"} if method == "PUT" else None)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+ERRORS: list[Any] = [
+    ("PUT", f"{HERE}/resourceGroups/ends.", 400, "InvalidResourceGroup"),
+    ("GET", f"{HERE}/resourceGroups/none", 404, "ResourceGroupNotFound"),
+    ("GET", f"/subscriptions/{TENANT}", 404, "SubscriptionNotFound"),
+    ("GET", "/subscriptions/mine", 400, "InvalidSubscriptionId"),
+    ("GET", f"{HERE}/resourceGroups/a%2Fb", 400, "InvalidResourceName"),
+    ("GET", f"{HERE}/resourceGroups/a%00", 400, "InvalidResourceName"),
+    ("GET", f"{HERE}/resourceGroups/%2e%2e", 400, "MissingSubscription"),
+    ("GET", f"{HERE}/resources?$filter=owner eq 'me'", 400, "InvalidFilterInQueryString"),
+]
+
+
+def test_errors(host: Any) -> None:
+    for method, path, status, code in ERRORS:
+        answer = host.send(method, path, {"location": "local"} if method == "PUT" else None)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
 def test_resources_of_every_kind_are_listed_and_filtered(host: Any) -> None:

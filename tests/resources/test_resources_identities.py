@@ -54,21 +54,21 @@ def test_statuses_are_azures(host: Any) -> None:
     assert [host.send("DELETE", path).status_code for _ in range(2)] == [200, 204]
 
 
-@pytest.mark.parametrize(
-    ("group", "name", "given", "status", "code"),
-    [
-        ("nowhere", "id-a", body(), 404, "ResourceGroupNotFound"),
-        ("shop", "-a-", body(), 400, "InvalidResourceName"),
-        ("shop", "id-a", {"tags": {}}, 400, "LocationRequired"),
-        ("shop", "id-a", {"location": 3}, 400, "InvalidRequestContent"),
-        ("shop", "operator", body(location="West Europe"), 409, "InvalidResourceLocation"),
-        ("shop", "id-a", body({f"t{i}": "" for i in range(51)}), 400, "InvalidTagNameOrValue"),
-    ],
-)
-def test_refusals(host: Any, group: str, name: str, given: Any, status: int, code: str) -> None:
-    path = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{group}/providers/{KIND}/{name}"
-    answer = host.send("PUT", path, given)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+REFUSALS: list[Any] = [
+    ("nowhere", "id-a", body(), 404, "ResourceGroupNotFound"),
+    ("shop", "-a-", body(), 400, "InvalidResourceName"),
+    ("shop", "id-a", {"tags": {}}, 400, "LocationRequired"),
+    ("shop", "id-a", {"location": 3}, 400, "InvalidRequestContent"),
+    ("shop", "operator", body(location="West Europe"), 409, "InvalidResourceLocation"),
+    ("shop", "id-a", body({f"t{i}": "" for i in range(51)}), 400, "InvalidTagNameOrValue"),
+]
+
+
+def test_refusals(host: Any) -> None:
+    for group, name, given, status, code in REFUSALS:
+        path = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{group}/providers/{KIND}/{name}"
+        answer = host.send("PUT", path, given)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
 def test_federated_credentials(host: Any) -> None:

@@ -82,34 +82,34 @@ def test_one_grant_per_scope_principal_and_role(host: Any, app: str) -> None:
     api.create(VAULT, TWO, body(app))
 
 
-@pytest.mark.parametrize(
-    ("scope", "change", "code"),
-    [
-        (SECRET, {"principalId": TWO}, "PrincipalNotFound"),
-        (SECRET, {"principalId": "me"}, "InvalidPrincipalId"),
-        (SECRET, {"principalType": "User"}, "UnmatchedPrincipalType"),
-        (SECRET, {"principalType": "Robot"}, "InvalidPrincipalType"),
-        (SECRET, {"roleDefinitionId": "Reader"}, "InvalidRoleDefinitionId"),
-        (
-            SECRET,
-            {"roleDefinitionId": f"/providers/Microsoft.Authorization/roleDefinitions/{TWO}"},
-            "RoleDefinitionDoesNotExist",
-        ),
-        (SECRET, {"condition": "x", "conditionVersion": "2.0"}, "InvalidCondition"),
-        (SECRET, {"condition": secret_names_condition(["a"])}, "InvalidCondition"),
-        (f"{GROUP}/providers/Microsoft.KeyVault/vaults/kv-none/secrets/db", {}, "ResourceNotFound"),
-        (f"{GROUP}/providers/Contoso.Things/things/a", {}, "ResourceNotFound"),
-        (f"{HERE}/resourceGroups/none", {}, "ResourceGroupNotFound"),
-        (f"/subscriptions/{TENANT}", {}, "SubscriptionNotFound"),
-        (f"{TEAM}x", {}, "NotFound"),
-    ],
-)
-def test_refusals(host: Any, app: str, scope: str, change: dict[str, str], code: str) -> None:
-    given = body(app)
-    given["properties"].update(change)
-    with pytest.raises(HttpResponseError) as refused:
-        host.rbac().role_assignments.create(scope, ONE, given)
-    assert refused.value.error.code == code
+REFUSALS: list[Any] = [
+    (SECRET, {"principalId": TWO}, "PrincipalNotFound"),
+    (SECRET, {"principalId": "me"}, "InvalidPrincipalId"),
+    (SECRET, {"principalType": "User"}, "UnmatchedPrincipalType"),
+    (SECRET, {"principalType": "Robot"}, "InvalidPrincipalType"),
+    (SECRET, {"roleDefinitionId": "Reader"}, "InvalidRoleDefinitionId"),
+    (
+        SECRET,
+        {"roleDefinitionId": f"/providers/Microsoft.Authorization/roleDefinitions/{TWO}"},
+        "RoleDefinitionDoesNotExist",
+    ),
+    (SECRET, {"condition": "x", "conditionVersion": "2.0"}, "InvalidCondition"),
+    (SECRET, {"condition": secret_names_condition(["a"])}, "InvalidCondition"),
+    (f"{GROUP}/providers/Microsoft.KeyVault/vaults/kv-none/secrets/db", {}, "ResourceNotFound"),
+    (f"{GROUP}/providers/Contoso.Things/things/a", {}, "ResourceNotFound"),
+    (f"{HERE}/resourceGroups/none", {}, "ResourceGroupNotFound"),
+    (f"/subscriptions/{TENANT}", {}, "SubscriptionNotFound"),
+    (f"{TEAM}x", {}, "NotFound"),
+]
+
+
+def test_refusals(host: Any, app: str) -> None:
+    for scope, change, code in REFUSALS:
+        given = body(app)
+        given["properties"].update(change)
+        with pytest.raises(HttpResponseError) as refused:
+            host.rbac().role_assignments.create(scope, ONE, given)
+        assert refused.value.error.code == code
 
 
 def test_a_condition_is_kept_as_written(host: Any, app: str) -> None:
