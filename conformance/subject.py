@@ -47,20 +47,22 @@ class Subject:
         }
 
 
-def start_server(state: Path, *, python: str = sys.executable, environment: dict[str, str] | None = None) -> Any:
+def start_server(
+    state: Path,
+    *,
+    arguments: tuple[str, ...] = ("--imds",),
+    environment: dict[str, str] | None = None,
+) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
     """Start ``keyleaf serve`` on ``state`` and wait until it says where it is."""
-    process = subprocess.Popen(
-        [python, "-m", "keyleaf", "serve", "--state", str(state), "--imds"],
-        stdout=subprocess.DEVNULL,
-        env=environment,
-    )
+    command = [sys.executable, "-m", "keyleaf", "serve", "--state", str(state), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     written = state / "connection.json"
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise SystemExit(f"keyleaf serve ended with {process.returncode}")
         if written.exists():
-            connection = json.loads(written.read_text())
+            connection: dict[str, Any] = json.loads(written.read_text())
             if connection["pid"] == process.pid:
                 return process, connection
         time.sleep(0.05)

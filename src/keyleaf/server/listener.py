@@ -128,6 +128,10 @@ class Listener:
         """Stop accepting, let the running requests end, close."""
         for server in self._extra.values():
             server.close()
+        for connection in list(self._server.server_state.connections):
+            # An idle TLS connection would wait for its client's farewell.
+            if isinstance(connection, StrictProtocol) and connection.idle:
+                connection.transport.abort()
         self._server.should_exit = True
         if self._running is not None:
             await self._running

@@ -26,6 +26,11 @@ class StrictProtocol(HttpToolsProtocol):
     _head_done = False
     _head_bytes = 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being served."""
+        return self.cycle is None or self.cycle.response_complete
+
     def on_message_begin(self) -> None:
         self._head_done = False
         self._head_bytes = 0
