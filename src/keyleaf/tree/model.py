@@ -162,6 +162,8 @@ class SecretNeed:
         client_id: identity named by the manifest itself (SecretProviderClass ``clientID``, store ``identityId``).
         auth: how the manifest says that it authenticates.
         purpose: in the author's words (SecretAccess); empty otherwise.
+        shared_service_account: ``namespace/name`` of the account that asks, where it stands in another namespace and
+            serves every Application that uses its store; ``service_account`` is empty then.
         declared_by: kind and name of the declaring object, ``ExternalSecret/payments-db``.
         where: the line that names the secret.
     """
@@ -179,6 +181,7 @@ class SecretNeed:
     client_id: str | Unknown = ""
     auth: Literal["workload-identity", "managed-identity", "service-principal", "unknown"] = "workload-identity"
     purpose: str = ""
+    shared_service_account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
