@@ -1,8 +1,9 @@
-"""Trees come from the tests of plan."""
+"""Trees come from the tests of plan, the server from those of cloud."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "plan"))
+for room in ("plan", "cloud"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / room))

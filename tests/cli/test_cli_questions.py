@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from keyleaf.cli.observed import Seen
 from plan_trees import NOW, SUBSCRIPTION, app, need, settings, tree
 
 from keyleaf.access import RoleAssignment
+from keyleaf.cli.observed import Seen
 from keyleaf.cli.secret_name import find_secret
 from keyleaf.cli.session import Options, Session
 from keyleaf.cli.who import Reader, as_data, readers

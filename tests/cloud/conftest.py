@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cloud_server import running_server
 from cloud_world import World
 from hypothesis import settings
 
 from keyleaf.cli.session import Options, Session, connect
 from keyleaf.cloud import FakeAzure
 from keyleaf.plan import SecretState, Vault
-from keyleaf.server import ServerSettings, serve
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "plan"))
 # A busy machine is slow now and then: examples have no time limit of their own.
@@ -28,25 +26,8 @@ settings.load_profile("steady")
 @pytest.fixture(scope="session")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """An operator signed in to an embedded server; the environment is as before when it has gone."""
-    state = tmp_path_factory.mktemp("cloud") / "state"
-    ready, done = threading.Event(), threading.Event()
-
-    async def run() -> None:
-        async with serve(state, ServerSettings()):
-            ready.set()
-            await asyncio.to_thread(done.wait)
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()), name="server")
-    thread.start()
-    before = dict(os.environ)
-    try:
-        assert ready.wait(30), "the server did not start"
+    with running_server(tmp_path_factory.mktemp("cloud") / "state") as state:
         yield connect(state, Options(tree="shop", create_vaults=True))
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        done.set()
-        thread.join(30)
 
 
 @pytest.fixture(params=["memory", "embedded"])
