@@ -30,7 +30,12 @@ def _sqlite(path: str, *, read_only: bool) -> sqlite3.Connection:
     try:
         target = f"file:{path}?mode={'ro' if read_only else 'rwc'}"
         connection = sqlite3.connect(
-            target, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False
+            target,
+            uri=True,
+            isolation_level=None,
+            timeout=_BUSY_SECONDS,
+            check_same_thread=False,
+            cached_statements=256,
         )
         if not read_only:
             connection.execute("PRAGMA journal_mode=WAL")

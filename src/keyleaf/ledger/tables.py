@@ -34,6 +34,8 @@ _POSTGRES_DDL = tuple(
     for statement in _SQLITE_DDL
 )
 _COLUMNS = "epoch, seq, leaf, entry, time, resource, identity"
+_MARKS = "(?, ?, ?, ?, ?, ?, ?)"
+_ROWS_A_STATEMENT = 64
 
 
 def is_postgres(connection: Any) -> bool:
@@ -122,10 +124,16 @@ def append_entries(connection: Any, head: Head, records: Sequence[Record]) -> in
         head.frontier.append(leaf)
         rows.append((head.epoch, seq, leaf, entry, record.time, resource_key(record), record.identity))
     if not is_postgres(connection):
-        connection.executemany(f"INSERT INTO ledger_entry ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        # One statement for the batch: each statement is a turn of the interpreter lock.
+        for start in range(0, len(rows), _ROWS_A_STATEMENT):
+            part = rows[start : start + _ROWS_A_STATEMENT]
+            marks = ", ".join([_MARKS] * len(part))
+            connection.execute(
+                f"INSERT INTO ledger_entry ({_COLUMNS}) VALUES {marks}", [value for row in part for value in row]
+            )
     elif len(rows) < 4:
         for row in rows:
-            run(connection, f"INSERT INTO ledger_entry ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            run(connection, f"INSERT INTO ledger_entry ({_COLUMNS}) VALUES {_MARKS}", row)
     else:
         with (
             connection.cursor() as cursor,

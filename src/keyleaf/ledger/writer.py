@@ -1,7 +1,10 @@
 """The log as the server writes it: group commit, checkpoints, fail closed.
 
-- ``append`` queues a record; one thread commits whatever is queued, up to 256 records at a time, and only then are the
+- ``append`` queues a record; whatever is queued, up to 256 records, is committed together, and only then are the
   waiters told. Under load many records share one fsync; alone, a record waits for no other.
+- On SQLite with a fast disk the event loop commits by itself, at the end of its turn: handing a batch to a thread costs
+  more in turns of the interpreter lock than the fsync takes. Where a commit is slow, or somebody else is writing, and
+  on Postgres, a thread does it.
 - ``append_within`` adds the record of a change to the change's own transaction.
 - After a failed commit nobody is told that a record is durable ever again: whether the disk kept it is not knowable
   from here. The log is off until the process restarts and checks it.
@@ -11,8 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -34,6 +39,7 @@ from keyleaf.ledger.tables import (
 )
 
 LARGEST_BATCH = 256
+SLOW_COMMIT_SECONDS = 0.002
 CHECKPOINT_EVERY = 4096
 
 
@@ -69,6 +75,8 @@ class Ledger:
         self._lock = writer_lock
         self._on_checkpoint = on_checkpoint
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._pending: list[_Waiting] = []
+        self._commit_seconds = math.inf if is_postgres(self._connection) else 0.0
         self._failure: LedgerError | None = None
         self._since_checkpoint = 0
         self.generation = 0  # as last seen
@@ -139,7 +147,12 @@ class Ledger:
         self._check()
         loop = asyncio.get_running_loop()
         waiting = _Waiting(record, generation, loop, loop.create_future())
-        self._queue.put(waiting)
+        if self._commit_seconds == math.inf:
+            self._queue.put(waiting)
+        else:
+            self._pending.append(waiting)
+            if len(self._pending) == 1:
+                loop.call_soon(self._flush)
         return await waiting.future
 
     def checkpoint(self) -> str:
@@ -225,12 +238,28 @@ class Ledger:
             if stop:
                 return
 
-    def _commit(self, batch: list[_Waiting]) -> None:
+    def _flush(self) -> None:
+        """Commit what this turn of the event loop has gathered; or leave it to the thread."""
+        pending, self._pending = self._pending, []
+        if self._commit_seconds > SLOW_COMMIT_SECONDS or not self._lock.acquire(blocking=False):
+            # What is slow may become fast again: the figure fades.
+            self._commit_seconds *= 0.99
+            for waiting in pending:
+                self._queue.put(waiting)
+            return
+        try:
+            for start in range(0, len(pending), LARGEST_BATCH):
+                self._commit(pending[start : start + LARGEST_BATCH], held=True)
+        finally:
+            self._lock.release()
+
+    def _commit(self, batch: list[_Waiting], *, held: bool = False) -> None:
         outcomes: list[tuple[_Waiting, int | Exception]] = []
         note: str | None = None
         try:
             self._check()
-            with self._transaction():
+            started = time.perf_counter()
+            with self._transaction(held=held):
                 head = self._locked_head(self._connection)
                 fresh = [w for w in batch if w.generation is None or w.generation == head.generation]
                 if fresh:
@@ -240,6 +269,8 @@ class Ledger:
                     if self._since_checkpoint >= CHECKPOINT_EVERY:
                         note = self._sign(head)
                 self.generation = head.generation
+            if not is_postgres(self._connection):
+                self._commit_seconds += (time.perf_counter() - started - self._commit_seconds) / 8
             outcomes += [(w, index + offset) for offset, w in enumerate(fresh)] if fresh else []
             if len(fresh) != len(batch):
                 kept = set(map(id, fresh))
@@ -275,8 +306,8 @@ class Ledger:
         return head
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock:
+    def _transaction(self, *, held: bool = False) -> Iterator[None]:
+        with contextlib.nullcontext() if held else self._lock:
             if not is_postgres(self._connection):
                 self._connection.execute("BEGIN IMMEDIATE")
             try:
