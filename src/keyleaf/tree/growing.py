@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from keyleaf.core.errors import InputError
 from keyleaf.core.finding import Finding, Severity
 from keyleaf.core.location import Location
 from keyleaf.tree.applications import Declared, SourceSpec, declared, is_application, is_application_set
@@ -19,6 +22,7 @@ from keyleaf.tree.scan import Scan, kustomize_paths, scan
 from keyleaf.tree.sources import Sources
 
 CONTROL_PLANE = "argocd"
+_MAKES_APPLICATIONS = re.compile(rb"^kind:\s*(?:Application|ApplicationSet)\s*$", re.MULTILINE)
 _TOOLS_AT_ONCE = 4
 Identity = tuple[str, str]
 Mark = tuple[Location, str, str, str]
@@ -78,6 +82,7 @@ class _Growth:
         self.repository = repository
         self.sources = sources
         self.findings: list[Finding] = []
+        self._unread: list[tuple[str, Finding]] = []
         self._outcomes: dict[Asked, Outcome] = {}
         self._control = CONTROL_PLANE
         self._declared: dict[Mark, list[Declared]] = {}
@@ -97,6 +102,9 @@ class _Growth:
         nodes = self._follow(roots, candidates)
         rendered = {_mark(one) for node in nodes for _, outcome in node.rendered for one in outcome.objects}
         self._duplicates(candidates, nodes)
+        # What an Application renders is told with that Application.
+        asked = {folder for node in nodes for folder in self._folders(node.app)}
+        self.findings.extend(finding for folder, finding in self._unread if folder not in asked)
         remaining = [one for one in loose if _mark(one) not in rendered]
         told = {(finding.code, finding.where) for finding in self.findings}
         for finding in scanned.findings:
@@ -109,25 +117,44 @@ class _Growth:
         """Objects of kustomizations that people apply by hand and that hold Applications."""
         found: list[Object] = []
         for folder in scanned.kustomizations:
-            if not self._holds_applications(folder):
-                continue
-            outcome = render_kustomize(self.repository, folder, {}, self.sources.tools)
-            found.extend(outcome.objects)
-            self.findings.extend(outcome.findings)
-            if outcome.state != "rendered":
-                path = self.repository.shown(self.repository.kustomization(folder))
-                self.findings.append(
-                    Finding(
-                        "kustomization-not-rendered",
-                        Severity.WARNING,
-                        f"the kustomization {path} holds Applications and is not fully rendered: {outcome.reason}",
-                        "",
-                        self.repository.parsed(self.repository.kustomization(folder)).documents[0].where,
-                        outcome.reason,
-                        "",
-                    )
-                )
+            if self._holds_applications(folder):
+                outcome = render_kustomize(self.repository, folder, {}, self.sources.tools)
+                found.extend(self._bundle(folder, self.repository.kustomization(folder), outcome))
+        for folder in scanned.charts:
+            template = self._application_template(folder)
+            if template:
+                found.extend(self._bundle(folder, template, self.sources.render_chart(folder)))
         return found
+
+    def _bundle(self, folder: str, path: str, outcome: Rendered) -> list[Object]:
+        """The Applications of something that is not itself an Application; why they are not known, if so."""
+        shown = self.repository.shown(path)
+        if outcome.state != "rendered":
+            finding = Finding(
+                "applications-not-rendered",
+                Severity.WARNING,
+                f"{shown} declares Applications that are not all known: {outcome.reason}",
+                "",
+                Location(shown, 1),
+                "it has to be rendered before its Applications can be read",
+                "install the tool, or mend what it complains about",
+            )
+            self._unread.append((folder, finding))
+        else:
+            self.findings.extend(outcome.findings)
+        return [one for one in outcome.objects if one.api_version.startswith("argoproj.io/")]
+
+    def _application_template(self, folder: str) -> str:
+        """The first template of a chart that makes Applications; empty if none does."""
+        for path in self.repository.files.list(posixpath.join(folder, "templates")):
+            if path.endswith((".yaml", ".yml", ".tpl")):
+                try:
+                    content = self.repository.files.read(path)
+                except InputError:
+                    continue
+                if _MAKES_APPLICATIONS.search(content):
+                    return path
+        return ""
 
     def _holds_applications(self, folder: str, depth: int = 0) -> bool:
         path = self.repository.kustomization(folder)
@@ -212,6 +239,10 @@ class _Growth:
             )
             level = [(first, "", 0)]
         return sorted(nodes.values(), key=lambda node: (node.depth, node.app.wave, node.key))
+
+    def _folders(self, app: Declared) -> list[str]:
+        found = [self.repository.resolve(spec.path) for spec in app.sources if self.sources.is_own(spec.repo_url)]
+        return [folder for folder in found if folder is not None]
 
     def _level(
         self, level: list[tuple[Declared, str, int]], nodes: dict[Identity, Node]

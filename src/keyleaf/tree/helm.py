@@ -55,21 +55,9 @@ def helm_request(
 ) -> HelmRequest | Rendered:
     """Gather chart and values of a Helm source, or say why it cannot be rendered."""
     options = mapping(spec.body.get("helm"))
-    chart_file = posixpath.join(folder, "Chart.yaml")
-    if not repository.has(chart_file):
-        reason = f"there is no Chart.yaml in {repository.shown(folder) or '.'}"
-        return Rendered("helm", (), (), "not-rendered", reason)
-    files: dict[str, bytes] = {}
-    for path in repository.files.list(folder)[:_MOST_FILES]:
-        try:
-            files[path[len(folder) + 1 :] if folder else path] = repository.files.read(path)
-        except InputError:
-            continue
-    unvendored = _dependencies(repository, folder, chart_file, files)
-    if unvendored:
-        return Rendered(
-            "helm", (), (), "remote", f"its dependency {unvendored} is not in the repository's charts folder"
-        )
+    files = _gathered(repository, folder)
+    if isinstance(files, Rendered):
+        return files
     values: dict[str, Any] = {}
     texts: list[tuple[str, str]] = []
     for name in strings(options.get("valueFiles")):
@@ -122,6 +110,33 @@ def helm_request(
     )
 
 
+def chart_request(repository: Repository, folder: str) -> HelmRequest | Rendered:
+    """A chart by itself, with its default values, released under its folder's name."""
+    gathered = _gathered(repository, folder)
+    if isinstance(gathered, Rendered):
+        return gathered
+    return HelmRequest(repository, folder, gathered, posixpath.basename(folder) or "release", "argocd")
+
+
+def _gathered(repository: Repository, folder: str) -> dict[str, bytes] | Rendered:
+    """The files of a chart and of the charts beside it that it depends on."""
+    chart_file = posixpath.join(folder, "Chart.yaml")
+    if not repository.has(chart_file):
+        reason = f"there is no Chart.yaml in {repository.shown(folder) or '.'}"
+        return Rendered("helm", (), (), "not-rendered", reason)
+    files: dict[str, bytes] = {}
+    for path in repository.files.list(folder)[:_MOST_FILES]:
+        try:
+            files[path[len(folder) + 1 :] if folder else path] = repository.files.read(path)
+        except InputError:
+            continue
+    unvendored = _dependencies(repository, folder, chart_file, files)
+    if unvendored:
+        reason = f"its dependency {unvendored} is not in the chart's charts folder"
+        return Rendered("helm", (), (), "remote", reason)
+    return files
+
+
 def render_helm(request: HelmRequest, tools: Tools) -> Rendered:
     """The chart's objects, by ``helm template`` or in-process; ``not-rendered`` where neither is there."""
     if tools.helm:
@@ -145,7 +160,7 @@ def render_helm(request: HelmRequest, tools: Tools) -> Rendered:
 
 def _in_process(request: HelmRequest) -> bytes | str:
     try:
-        from helm_sdk import Chart  # type: ignore[import-not-found,unused-ignore]
+        from helm_python import Chart  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         return "helm is not on PATH"
     with tempfile.TemporaryDirectory(prefix="keyleaf-render-") as made:
@@ -154,12 +169,14 @@ def _in_process(request: HelmRequest) -> bytes | str:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
         try:
-            output = Chart.load(f"{made}/chart").render(
-                values=dict(request.values), name=request.release, namespace=request.namespace
-            )
+            with Chart.load(f"{made}/chart") as chart:
+                output = chart.render(values=dict(request.values), name=request.release, namespace=request.namespace)
+                crds = [] if request.skip_crds else chart.crds
         except Exception as error:
             return f"helm: {str(error).splitlines()[-1][:500] if str(error) else type(error).__name__}"
-    return _joined(output)
+    return _joined(output) + b"".join(
+        f"---\n# Source: {crd.get('filename', 'crds')}\n{crd.get('data', '')}\n".encode() for crd in crds
+    )
 
 
 def _joined(output: Any) -> bytes:

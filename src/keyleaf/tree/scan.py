@@ -26,10 +26,11 @@ _LISTS = (
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The objects that stand plainly in files, and the kustomizations that no other kustomization includes."""
+    """The objects that stand plainly in files, kustomizations that no other one includes, and charts; by folder."""
 
     objects: Sequence[Object]
     kustomizations: Sequence[str]
+    charts: Sequence[str]
     findings: Sequence[Finding]
 
 
@@ -54,7 +55,7 @@ def scan(repository: Repository) -> Scan:
         parsed = repository.parsed(path)
         objects.extend(parsed.objects)
         findings.extend(parsed.findings)
-    return Scan(objects, sorted(set(kustomizations) - included), findings)
+    return Scan(objects, sorted(set(kustomizations) - included), sorted(charts), findings)
 
 
 def kustomize_paths(repository: Repository, folder: str, path: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from keyleaf.core.finding import Finding, Severity
 from keyleaf.tree.applications import Declared, SourceSpec
 from keyleaf.tree.directory import render_directory
 from keyleaf.tree.git import GitSource
-from keyleaf.tree.helm import HelmRequest, helm_request, render_helm
+from keyleaf.tree.helm import HelmRequest, chart_request, helm_request, render_helm
 from keyleaf.tree.kustomize import render_kustomize
 from keyleaf.tree.model import Unknown
 from keyleaf.tree.objects import mapping
@@ -130,6 +130,11 @@ class Sources:
     def _helm(self, app: Declared, spec: SourceSpec, repository: Repository, folder: str) -> Rendered:
         refs = {other.ref: self.repository(other.repo_url, other.revision) for other in app.sources if other.ref}
         request: HelmRequest | Rendered = helm_request(app, spec, repository, folder, refs)
+        return request if isinstance(request, Rendered) else render_helm(request, self.tools)
+
+    def render_chart(self, folder: str) -> Rendered:
+        """A chart of the tree's own repository with its default values, as somebody would install it by hand."""
+        request = chart_request(self.home, folder)
         return request if isinstance(request, Rendered) else render_helm(request, self.tools)
 
     def _chart(self, app: Declared, spec: SourceSpec) -> Rendered:

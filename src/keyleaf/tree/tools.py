@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,8 @@ from keyleaf.tree.files import normal
 
 SECONDS = 60.0
 # Nothing answers on the discard port: whatever a tool tries to download fails at once.
+# kubectl wraps its last words in a log line of its own.
+_LOGGED = re.compile(r'"command failed" err="(.*)"$')
 _NOWHERE = "http://127.0.0.1:9"
 
 
@@ -94,6 +97,8 @@ class Tools:
                     line.strip() for line in said.splitlines() if line.strip() and not line.startswith("# Warning")
                 ]
                 last = lines[-1] if lines else f"exit code {process.returncode}"
+                logged = _LOGGED.search(last)
+                last = logged.group(1).replace('\\"', '"') if logged else last
                 return ToolResult(b"", f"{Path(command[0]).name}: {last[:500]}")
             return ToolResult(process.stdout)
 
