@@ -56,7 +56,7 @@ def finding_as_data(finding: Finding) -> dict[str, str]:
 
 
 def print_findings(findings: Iterable[Finding], *, stderr: bool = False) -> None:
-    """Each finding with its place, owner, cause and fix."""
+    """Each finding with its place and owner; errors and warnings with cause and fix too."""
     out = console(stderr=stderr)
     for finding in findings:
         style = _STYLES[finding.severity]
@@ -64,6 +64,8 @@ def print_findings(findings: Iterable[Finding], *, stderr: bool = False) -> None
         owner = f" [dim]({escape(finding.owner)})[/]" if finding.owner else ""
         place = f"{escape(str(finding.where))}: " if finding.where else ""
         out.print(f"{head} {place}{escape(finding.message)}{owner}")
+        if finding.severity is Severity.NOTE:
+            continue
         if finding.cause:
             out.print(f"    [dim]why:[/] {escape(finding.cause)}")
         if finding.fix:

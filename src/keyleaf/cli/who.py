@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,7 +84,9 @@ def who(
     if as_json:
         print_json(as_data(vault, name, find_state(actual, vault, name), found, seen is not None))
         return
-    show(vault, name, find_state(actual, vault, name), found, seen is not None, window)
+    client_id = os.environ.get("AZURE_CLIENT_ID", "").lower()
+    you = next((identity.name for identity in actual.identities if identity.client_id == client_id), "")
+    show(vault, name, find_state(actual, vault, name), found, seen is not None, window, you)
 
 
 def readers(
@@ -160,14 +163,16 @@ def as_data(vault: Vault, name: str, state: SecretState | None, found: list[Read
     }
 
 
-def show(vault: Vault, name: str, state: SecretState | None, found: list[Reader], logged: bool, window: float) -> None:
-    """The answer as a table, then advice for whatever is not healthy."""
+def show(
+    vault: Vault, name: str, state: SecretState | None, found: list[Reader], logged: bool, window: float, you: str
+) -> None:
+    """The answer as a table, then advice for whatever is not healthy; ``you`` is the caller's own identity."""
     out = console()
     if state is None or state.deleted:
         out.print(f"[yellow]{escape(vault.name)}/{escape(name)} {'is deleted' if state else 'does not exist'}[/]")
     rows = [
         (
-            reader.name,
+            f"{reader.name} (you)" if reader.name == you else reader.name,
             ", ".join(f"{g.declared_by} {g.where}" for g in reader.grants) or "–",
             _granted(reader),
             f"{reader.seen.counts.reads}" if reader.seen else "?",
@@ -179,7 +184,7 @@ def show(vault: Vault, name: str, state: SecretState | None, found: list[Reader]
     columns = ("identity", "declared by", "granted by", f"reads in {window:g} d", "last read", "state")
     print_table(columns, rows, f"{vault.name}/{name}")
     for reader in found:
-        if reader.state is not None and reader.state is not State.HEALTHY:
+        if reader.state not in (None, State.HEALTHY) and reader.name != you:
             out.print(f"[yellow]{escape(reader.name)}[/] {reader.state.value}: {escape(reader.state.advice)}")
     if not logged:
         out.print("[dim]No audit log of this Azure can be read here, so who read it, and the states, are not known.[/]")
