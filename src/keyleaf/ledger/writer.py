@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import queue
 import threading
 import time
@@ -39,7 +38,8 @@ from keyleaf.ledger.tables import (
 )
 
 LARGEST_BATCH = 256
-SLOW_COMMIT_SECONDS = 0.002
+SLOW_COMMIT_SECONDS = 0.005
+TURNS_FOR_THE_THREAD = 100
 CHECKPOINT_EVERY = 4096
 
 
@@ -76,7 +76,8 @@ class Ledger:
         self._on_checkpoint = on_checkpoint
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._pending: list[_Waiting] = []
-        self._commit_seconds = math.inf if is_postgres(self._connection) else 0.0
+        self._threaded = is_postgres(self._connection)
+        self._turns_for_the_thread = 0
         self._failure: LedgerError | None = None
         self._since_checkpoint = 0
         self.generation = 0  # as last seen
@@ -147,7 +148,7 @@ class Ledger:
         self._check()
         loop = asyncio.get_running_loop()
         waiting = _Waiting(record, generation, loop, loop.create_future())
-        if self._commit_seconds == math.inf:
+        if self._threaded:
             self._queue.put(waiting)
         else:
             self._pending.append(waiting)
@@ -241,24 +242,25 @@ class Ledger:
     def _flush(self) -> None:
         """Commit what this turn of the event loop has gathered; or leave it to the thread."""
         pending, self._pending = self._pending, []
-        if self._commit_seconds > SLOW_COMMIT_SECONDS or not self._lock.acquire(blocking=False):
-            # What is slow may become fast again: the figure fades.
-            self._commit_seconds *= 0.99
+        if self._turns_for_the_thread or not self._lock.acquire(blocking=False):
+            self._turns_for_the_thread = max(0, self._turns_for_the_thread - 1)
             for waiting in pending:
                 self._queue.put(waiting)
             return
+        started = time.perf_counter()
         try:
             for start in range(0, len(pending), LARGEST_BATCH):
                 self._commit(pending[start : start + LARGEST_BATCH], held=True)
         finally:
             self._lock.release()
+        if time.perf_counter() - started > SLOW_COMMIT_SECONDS:
+            self._turns_for_the_thread = TURNS_FOR_THE_THREAD
 
     def _commit(self, batch: list[_Waiting], *, held: bool = False) -> None:
         outcomes: list[tuple[_Waiting, int | Exception]] = []
         note: str | None = None
         try:
             self._check()
-            started = time.perf_counter()
             with self._transaction(held=held):
                 head = self._locked_head(self._connection)
                 fresh = [w for w in batch if w.generation is None or w.generation == head.generation]
@@ -269,8 +271,6 @@ class Ledger:
                     if self._since_checkpoint >= CHECKPOINT_EVERY:
                         note = self._sign(head)
                 self.generation = head.generation
-            if not is_postgres(self._connection):
-                self._commit_seconds += (time.perf_counter() - started - self._commit_seconds) / 8
             outcomes += [(w, index + offset) for offset, w in enumerate(fresh)] if fresh else []
             if len(fresh) != len(batch):
                 kept = set(map(id, fresh))
