@@ -1,10 +1,10 @@
 """Where children run: local processes, each with an identity of its own."""
 
 from keyleaf.runtime.fetching import Read, VaultFetcher
-from keyleaf.runtime.health import Health, PodStatus, WorkloadStatus
+from keyleaf.runtime.health import Health, PodStatus, WorkloadStatus, worst
 from keyleaf.runtime.identity import Endpoints, TokenKeeper, private_directory, write_atomically
 from keyleaf.runtime.issuer import AUDIENCE, LIFETIME, ServiceAccountIssuer
-from keyleaf.runtime.process import Guard
+from keyleaf.runtime.process import Guard, die_with_parent
 from keyleaf.runtime.reading import run_spec
 from keyleaf.runtime.specs import NotRun, RunSpec, WorkloadSpec
 from keyleaf.runtime.supervisor import Changes, Supervisor
@@ -26,11 +26,13 @@ __all__ = [
     "Supervisor",
     "SystemTimer",
     "Timer",
+    "die_with_parent",
     "TokenKeeper",
     "VaultFetcher",
     "WorkloadSpec",
     "WorkloadStatus",
     "private_directory",
     "run_spec",
+    "worst",
     "write_atomically",
 ]

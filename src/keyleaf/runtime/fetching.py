@@ -74,6 +74,18 @@ class VaultFetcher:
         self.reads[seen] = Read(self._timer.now())
         return decoded(value, text)
 
+    async def status(self, namespace: str, service_account: str, vault: str, secret: str) -> int:
+        """The HTTP status that one identity gets for one secret; 0 where nothing answered. The value is dropped."""
+        from azure.core.exceptions import AzureError, HttpResponseError
+
+        try:
+            await self._client(namespace, service_account, vault).get_secret(secret)
+        except HttpResponseError as error:
+            return error.status_code or 0
+        except (AzureError, RemoteError, OSError, TimeoutError):
+            return 0
+        return 200
+
     async def close(self) -> None:
         for opened in (*self._clients.values(), *self._credentials.values()):
             await opened.close()

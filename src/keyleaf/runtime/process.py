@@ -102,7 +102,7 @@ class RunningProcess:
             env={**launch.environment, guard.MARK: keeper.mark},
             cwd=launch.directory,
             start_new_session=True,
-            preexec_fn=lambda: _die_with(parent),
+            preexec_fn=lambda: die_with_parent(parent),
         )
         keeper.watch(process.pid)
         assert process.stdout is not None
@@ -157,7 +157,7 @@ def _found(argv: Sequence[str], environment: Mapping[str, str], directory: str) 
     raise FileNotFoundError(2, "no such program on PATH", program)
 
 
-def _die_with(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """In the child, before it executes: die when the parent does, and at once if that has happened already."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

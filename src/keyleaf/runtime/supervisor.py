@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -323,13 +324,34 @@ def _owner(spec: WorkloadSpec, number: int) -> str:
 def _fingerprint(spec: WorkloadSpec, endpoints: Endpoints, addresses: list[tuple[str, str]]) -> object:
     """Equal as long as the workload would be started in the same way.
 
-    Of the addresses only those count that its text mentions: a Service of somebody else may come and go.
+    Of the addresses only those count that its text mentions: a Service of somebody else may come and go. A program that
+    its command line names by a path below its working directory counts with its content.
     """
     texts = [text for c in (*spec.init_containers, *spec.containers) for text in c.texts()]
     mentioned = tuple(pair for pair in addresses if any(pair[0].lower() in text.lower() for text in texts))
     client_id = endpoints.client_ids.get((spec.namespace, spec.service_account), "") if spec.identity else ""
     vaults = tuple(endpoints.vaults.get(vault.lower(), "") for vault in spec.vaults)
-    return spec, client_id, vaults, mentioned, endpoints.authority, endpoints.tenant_id, endpoints.ca_bundle
+    return (
+        spec,
+        client_id,
+        vaults,
+        mentioned,
+        _programs(spec),
+        endpoints.authority,
+        endpoints.tenant_id,
+        endpoints.ca_bundle,
+    )
+
+
+def _programs(spec: WorkloadSpec) -> tuple[str, ...]:
+    found = []
+    for container in (*spec.init_containers, *spec.containers):
+        for argument in container.argv:
+            with contextlib.suppress(OSError, ValueError):
+                file = Path(container.working_directory) / argument
+                if not Path(argument).is_absolute() and file.is_file():
+                    found.append(hashlib.sha256(file.read_bytes()).hexdigest())
+    return tuple(found)
 
 
 async def _together(pods: list[Pod]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keyleaf.runtime.yaml_shapes import at, mapping, mappings
@@ -52,17 +52,7 @@ class VaultObject:
 
     def member(self, name: str) -> VaultValue:
         """One member of it."""
-        whole = self.whole
-        return VaultValue(
-            whole.namespace,
-            whole.service_account,
-            whole.vault,
-            whole.secret,
-            whole.version,
-            name,
-            whole.encoding,
-            whole.refresh_seconds,
-        )
+        return replace(self.whole, property=name)
 
 
 Value = Literal | VaultValue
@@ -157,6 +147,9 @@ def _add(into: dict[tuple[str, str], Keyed], need: SecretNeed) -> None:
         need.delivery.encoding,
         need.delivery.refresh_seconds,
     )
+    if need.delivery.form == "file" and need.delivery.key in known.values:
+        # Pods of several service accounts mount it: each of them asks for itself.
+        value = replace(value, service_account="")
     if need.delivery.key:
         into[place] = Keyed({**known.values, need.delivery.key: value}, known.objects, known.reason)
     else:

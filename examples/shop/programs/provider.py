@@ -1,0 +1,23 @@
+"""A payment provider: charges cards for whoever shows the right API key."""
+
+import hmac
+import os
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from azure.identity import DefaultAzureCredential
+from azure.keyvault.secrets import SecretClient
+from web import Refused, serve
+
+vault = SecretClient(vault_url=os.environ["AZURE_KEYVAULT_URL"], credential=DefaultAzureCredential())
+api_key = vault.get_secret(os.environ["API_KEY_SECRET"]).value or ""
+
+
+def charge(request: BaseHTTPRequestHandler) -> Any:
+    if not hmac.compare_digest(request.headers.get("Authorization", ""), f"Bearer {api_key}"):
+        raise Refused("wrong API key")
+    return {"charged": True}
+
+
+print("provider: ready; the API key came from the vault")
+serve({"/charge": charge})
