@@ -96,6 +96,7 @@ class DirectoryFiles:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._escaping: list[str] = []
+        self._plain: set[str] = set()
         self._index: FolderIndex | None = None
 
     def list(self, prefix: str = "") -> Sequence[str]:
@@ -122,6 +123,8 @@ class DirectoryFiles:
         return tuple(self._escaping)
 
     def _inside(self, path: str) -> Path:
+        if path in self._plain:
+            return self.root / path
         try:
             target = (self.root / path).resolve()
         except (OSError, RuntimeError, ValueError):
@@ -158,6 +161,7 @@ class DirectoryFiles:
                     self._walk(path, found)
             elif entry.is_file():
                 found.append(path)
+                self._plain.add(path)
 
     def _leaves(self, path: str) -> bool:
         try:

@@ -273,11 +273,13 @@ class _Growth:
     def _render(self, apps: Sequence[Declared]) -> None:
         """Render what is not yet rendered, several at once: most of the time goes into waiting for tools."""
         missing = [app for app in apps if _asked(app) not in self._outcomes]
-        if len(missing) < 2:
-            results = [self.sources.render(app) for app in missing]
-        else:
+        slow = [app for app in missing if self.sources.asks_tools(app)]
+        if len(slow) > 1:
             with ThreadPoolExecutor(_TOOLS_AT_ONCE) as pool:
-                results = list(pool.map(self.sources.render, missing))
+                done = dict(zip(map(_asked, slow), pool.map(self.sources.render, slow), strict=True))
+        else:
+            done = {}
+        results = [done.get(_asked(app)) or self.sources.render(app) for app in missing]
         for app, outcome in zip(missing, results, strict=True):
             self._outcomes[_asked(app)] = outcome
 

@@ -52,6 +52,15 @@ class Sources:
         """What each source of ``app`` became, in order."""
         return [(spec, self._render(app, spec)) for spec in app.sources]
 
+    def asks_tools(self, app: Declared) -> bool:
+        """Whether rendering ``app`` starts a program: then it waits, and others can be rendered meanwhile."""
+        for spec in app.sources:
+            if not spec.chart and self.is_own(spec.repo_url):
+                folder = self.home.resolve(spec.path or ".")
+                if folder is not None and (_explicit_tool(spec) or detect(self.home, folder)) != "directory":
+                    return True
+        return False
+
     def repository(self, repo_url: str, revision: str) -> Repository | str:
         """The repository at ``repo_url``, or the reason why it is not read."""
         if self.is_own(repo_url):
