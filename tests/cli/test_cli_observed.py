@@ -8,7 +8,7 @@ import pytest
 
 from keyleaf.cli.observed import Seen, seen_by, summarize
 from keyleaf.core.scope import vault_scope
-from keyleaf.ledger import Entry
+from keyleaf.ledger import Record
 from keyleaf.plan import Observation, Vault
 
 SCOPE = vault_scope("0a0a0a0a-0000-4000-8000-00000000000a", "rg", "kv-one")
@@ -17,8 +17,8 @@ OURS = f"{SCOPE}/secrets/db"
 SINCE = 1_700_000_000.0
 
 
-def entry(identity: str, status: int, seconds: float, resource: str = OURS, application: str = "") -> Entry:
-    return Entry(
+def entry(identity: str, status: int, seconds: float, resource: str = OURS, application: str = "") -> Record:
+    return Record(
         time=int(seconds * 1_000_000),
         request_id="r",
         operation="SecretGet",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keyleaf.ledger import Entry, Filter, connect, query
+from keyleaf.ledger import Filter, Record, connect, query
 from keyleaf.plan import Observation, Vault
 from keyleaf.store import sqlite_url
 
@@ -54,7 +54,7 @@ def seen_by(state: Path | None, vault: Vault, secret: str, since: float) -> dict
         connection.close()
 
 
-def summarize(entries: Iterable[Entry], vault: Vault, secret: str, since: float) -> dict[str, Seen]:
+def summarize(entries: Iterable[Record], vault: Vault, secret: str, since: float) -> dict[str, Seen]:
     """Count ``entries`` about the secret by identity: reads by the HTTP status, never by the decision alone."""
     about = {f"{vault.scope.key}/secrets/{secret.lower()}", f"{vault.uri.rstrip('/').lower()}/secrets/{secret.lower()}"}
     found: dict[str, Seen] = {}

@@ -101,7 +101,13 @@ class TokenVerifier:
         self._keys.clear()
 
     def verify(self, token: str, audiences: frozenset[str], now: float, lookup: PrincipalLookup) -> Principal:
-        """The caller that ``token`` stands for.
+        """The caller that ``token`` stands for; see :meth:`admit`."""
+        return self.admit(token, audiences, now, lookup)[0]
+
+    def admit(
+        self, token: str, audiences: frozenset[str], now: float, lookup: PrincipalLookup
+    ) -> tuple[Principal, float]:
+        """The caller that ``token`` stands for, and until when it does, in seconds since 1970.
 
         Args:
             token: what followed ``Bearer``.
@@ -126,7 +132,7 @@ class TokenVerifier:
         if found.not_before - self._skew > now:
             raise Unauthenticated("[BearerReadAccessTokenFailed] Error validating token: it is not valid yet.")
         self._remember(digest, found)
-        return self._principal(found, lookup, now)
+        return self._principal(found, lookup, now), found.expires + self._skew
 
     def _principal(self, found: _Verified, lookup: PrincipalLookup, now: float) -> Principal:
         row = lookup(found.object_id)

@@ -3,7 +3,7 @@
 from keyleaf.ledger.checkpoint import Checkpoint, Ed25519Signer, Signer, open_note, verifier_key
 from keyleaf.ledger.connecting import connect
 from keyleaf.ledger.reader import Filter, query, reads_of
-from keyleaf.ledger.record import Entry, Record
+from keyleaf.ledger.record import Record
 from keyleaf.ledger.verify import Copy, Report, verify
 from keyleaf.ledger.writer import Appended, Ledger, StaleGeneration
 
@@ -12,7 +12,6 @@ __all__ = [
     "Checkpoint",
     "Copy",
     "Ed25519Signer",
-    "Entry",
     "Filter",
     "Ledger",
     "Record",

@@ -88,6 +88,7 @@ def parse_verifier_key(text: str) -> tuple[str, bytes]:
     identifier, _, encoded = rest.partition("+")
     try:
         raw = base64.b64decode(encoded, validate=True)
+        name.encode()
     except (binascii.Error, ValueError):
         raw = b""
     if not name or len(raw) != 33 or raw[:1] != _ED25519 or identifier != key_id(name, raw[1:]).hex():
@@ -110,11 +111,11 @@ def open_note(note: str, vkey: str) -> Checkpoint:
     """
     name, public_key = parse_verifier_key(vkey)
     body, separator, signatures = note.partition("\n\n")
-    if not separator or len(note) > _LONGEST_NOTE:
+    if not separator or len(note) > _LONGEST_NOTE or not signatures.endswith("\n"):
         raise InputError("not a signed checkpoint", hint="three lines, an empty line, a signature line")
     checkpoint = _parse_body(body)
     expected = key_id(name, public_key)
-    for line in signatures.splitlines():
+    for line in signatures.split("\n"):
         parts = line.split(" ")
         if len(parts) != 3 or parts[0] != "—" or parts[1] != name:
             continue
@@ -139,6 +140,12 @@ def _parse_body(body: str) -> Checkpoint:
         root = b""
     decimal = len(lines) == 3 and lines[1].isascii() and lines[1].isdigit() and len(lines[1]) < 19
     canonical = decimal and str(int(lines[1])) == lines[1] and base64.b64encode(root).decode() == lines[2]
-    if not lines[0] or not canonical or len(root) != 32:
+    if not lines[0].isprintable() or not lines[0] or not canonical or len(root) != 32:
         raise InputError("not a checkpoint", hint="origin, size and base64 of the root, one a line")
     return Checkpoint(lines[0], int(lines[1]), root)
+
+
+def epoch_of(origin: str) -> tuple[str, int]:
+    """The log's name and the number of the epoch that an origin stands for."""
+    name, separator, number = origin.rpartition("/epoch-")
+    return (name, int(number)) if separator and number.isascii() and number.isdigit() else (origin, 1)

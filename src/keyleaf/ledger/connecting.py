@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from keyleaf.core.errors import InputError, StateError
 
@@ -28,7 +30,9 @@ def connect(url: str, *, read_only: bool = False) -> Any:
 
 def _sqlite(path: str, *, read_only: bool) -> sqlite3.Connection:
     try:
-        target = f"file:{path}?mode={'ro' if read_only else 'rwc'}"
+        target = f"file:{quote(path)}?mode={'ro' if read_only else 'rwc'}"
+        if read_only and _is_frozen(path):
+            target += "&immutable=1"
         connection = sqlite3.connect(
             target,
             uri=True,
@@ -42,8 +46,13 @@ def _sqlite(path: str, *, read_only: bool) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous=FULL")
         connection.execute("SELECT count(*) FROM sqlite_master")
     except sqlite3.Error as error:
-        raise StateError(f"cannot open {unquote(path)}", hint=str(error)) from None
+        raise StateError(f"cannot open {path}", hint=str(error)) from None
     return connection
+
+
+def _is_frozen(path: str) -> bool:
+    """Whether nothing can be written beside a copy, as on a medium for reading only: SQLite then needs to be told."""
+    return not os.access(Path(path).parent, os.W_OK) and not Path(f"{path}-wal").exists()
 
 
 def _postgres(url: str, *, read_only: bool) -> Any:

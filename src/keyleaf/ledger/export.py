@@ -13,8 +13,11 @@ from datetime import UTC, datetime
 import msgspec
 
 from keyleaf.core.errors import InputError
-from keyleaf.ledger.reader import Stored
-from keyleaf.ledger.record import Entry, decode
+from keyleaf.ledger.reader import Stored, StoredNote
+from keyleaf.ledger.record import Record, decode
+
+# What spreadsheets take for a formula, in both widths: https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class _Line(msgspec.Struct):
@@ -33,23 +36,23 @@ class _NoteLine(msgspec.Struct):
     vkey: str
 
 
-def to_lines(entries: Iterable[Stored], notes: Iterable[str], vkey: str) -> Iterator[str]:
+def to_lines(entries: Iterable[Stored], notes: Iterable[StoredNote], vkey: str) -> Iterator[str]:
     """JSON lines that carry all that verification needs: records with their leaf hashes, then the checkpoints."""
     for stored in entries:
         line = _Line(stored.epoch, stored.seq, stored.leaf.hex(), msgspec.Raw(stored.entry))
         yield msgspec.json.encode(line).decode() + "\n"
-    for note in notes:
-        yield msgspec.json.encode(_NoteLine(note, vkey)).decode() + "\n"
+    for stored_note in notes:
+        yield msgspec.json.encode(_NoteLine(stored_note.note, vkey)).decode() + "\n"
 
 
-def from_lines(lines: Iterable[str], name: str) -> tuple[list[Stored], list[str], str]:
+def from_lines(lines: Iterable[str], name: str) -> tuple[list[Stored], list[StoredNote], str]:
     """Read the export back: entries, checkpoints, verifier key.
 
     Raises:
         InputError: names the file and the line.
     """
     entries: list[Stored] = []
-    notes: list[str] = []
+    notes: list[StoredNote] = []
     vkey = ""
     for number, text in enumerate(lines, start=1):
         if not text.strip():
@@ -59,7 +62,9 @@ def from_lines(lines: Iterable[str], name: str) -> tuple[list[Stored], list[str]
         except (msgspec.DecodeError, ValueError):
             raise InputError(f"{name}, line {number}: not a line of an exported log") from None
         if isinstance(line, _NoteLine):
-            notes.append(line.checkpoint)
+            notes.append(StoredNote(line.checkpoint))
+            if vkey not in ("", line.vkey):
+                raise InputError(f"{name}, line {number}: a checkpoint by another key than the one before")
             vkey = line.vkey
         else:
             entries.append(Stored(line.epoch, line.seq, bytes.fromhex(line.leaf), bytes(line.entry)))
@@ -67,14 +72,18 @@ def from_lines(lines: Iterable[str], name: str) -> tuple[list[Stored], list[str]
 
 
 def _read(text: str) -> _Line | _NoteLine:
-    if '"checkpoint"' in text[:16]:
-        return msgspec.json.decode(text, type=_NoteLine)
-    return msgspec.json.decode(text, type=_Line)
+    line = msgspec.json.decode(text, type=_NoteLine if text.startswith('{"checkpoint"') else _Line)
+    # There is one way to write a line: what was not written by us is not ours.
+    if msgspec.json.encode(line).decode() != text.rstrip("\n"):
+        raise ValueError("not as it was written")
+    if isinstance(line, _Line) and bytes.fromhex(line.leaf).hex() != line.leaf:
+        raise ValueError("not as it was written")
+    return line
 
 
 def to_csv(entries: Iterable[Stored]) -> Iterator[str]:
     """CSV with a header; a cell that a spreadsheet would run as a formula starts with an apostrophe."""
-    names = Entry.__struct_fields__
+    names = Record.__struct_fields__
     yield _row(names)
     for stored in entries:
         record = decode(stored.entry)
@@ -87,13 +96,12 @@ def to_audit_events(entries: Iterable[Stored]) -> Iterator[str]:
         yield msgspec.json.encode(audit_event(decode(stored.entry))).decode() + "\n"
 
 
-def audit_event(record: Entry) -> dict[str, object]:
+def audit_event(record: Record) -> dict[str, object]:
     """One record as Azure writes it."""
     vault, _, name = record.resource.partition("/secrets/")
     claim = {"oid": record.identity, "appid": record.client_id}
     if record.identity_resource:
         claim["xms_mirid"] = record.identity_resource
-    identifier = f"{record.path.split('?')[0]}" if name else record.path
     return {
         "time": _iso(record.time),
         "resourceId": vault.upper(),
@@ -108,7 +116,7 @@ def audit_event(record: Entry) -> dict[str, object]:
         "correlationId": record.request_id,
         "identity": {"claim": claim},
         "properties": {
-            "id": f"/secrets/{name}/{record.version}".rstrip("/") if name else identifier,
+            "id": f"/secrets/{name}/{record.version}".rstrip("/") if name else record.path,
             "clientInfo": record.user_agent,
             "requestUri": record.path,
             "httpStatusCode": record.status,
@@ -130,7 +138,7 @@ def _iso(microseconds: int) -> str:
 
 
 def _defused(cell: str) -> str:
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def _row(cells: Iterable[str]) -> str:

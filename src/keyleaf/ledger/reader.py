@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from keyleaf.ledger.record import Entry, decode
+from keyleaf.ledger.record import Record, decode
 from keyleaf.ledger.tables import run
 
 _CHUNK = 1000
@@ -14,12 +14,17 @@ _CHUNK = 1000
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One row of the log as it is stored."""
+    """One row of the log as it is stored.
+
+    Attributes:
+        columns: time, resource and identity as queries see them; None in an export, which has none.
+    """
 
     epoch: int
     seq: int
     leaf: bytes
     entry: bytes
+    columns: tuple[int, str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Filter:
     status: int | None = None
     request_id: str = ""
 
-    def takes(self, record: Entry) -> bool:
+    def takes(self, record: Record) -> bool:
         """Whether a record passes."""
         who = (record.identity.lower(), record.client_id.lower(), record.application.lower())
         resource = record.resource.lower()
@@ -66,11 +71,12 @@ def stored_entries(connection: Any, *, epoch: int | None = None, after: int = -1
         while True:
             rows = _all(
                 connection,
-                "SELECT epoch, seq, leaf, entry FROM ledger_entry WHERE epoch = ? AND seq > ? ORDER BY seq LIMIT ?",
+                "SELECT epoch, seq, leaf, entry, time, resource, identity FROM ledger_entry "
+                "WHERE epoch = ? AND seq > ? ORDER BY seq LIMIT ?",
                 (number, position, _CHUNK),
             )
             for row in rows:
-                yield Stored(row[0], row[1], bytes(row[2]), bytes(row[3]))
+                yield Stored(row[0], row[1], bytes(row[2]), bytes(row[3]), (row[4], row[5], row[6]))
             if len(rows) < _CHUNK:
                 break
             position = rows[-1][1]
@@ -79,7 +85,7 @@ def stored_entries(connection: Any, *, epoch: int | None = None, after: int = -1
 _EPOCHS = "SELECT DISTINCT epoch FROM ledger_entry ORDER BY epoch"
 
 
-def query(connection: Any, wanted: Filter, *, limit: int | None = None) -> Iterator[Entry]:
+def query(connection: Any, wanted: Filter, *, limit: int | None = None) -> Iterator[Record]:
     """The records that pass ``wanted``, oldest first."""
     conditions, parameters = ["1 = 1"], []
     if wanted.since is not None:
@@ -109,9 +115,9 @@ def query(connection: Any, wanted: Filter, *, limit: int | None = None) -> Itera
         position = (rows[-1][0], rows[-1][1])
 
 
-def last(connection: Any, wanted: Filter, count: int) -> list[Entry]:
+def last(connection: Any, wanted: Filter, count: int) -> list[Record]:
     """The last ``count`` records that pass, oldest first."""
-    found: list[Entry] = []
+    found: list[Record] = []
     row = run(connection, "SELECT epoch, seq FROM ledger_entry ORDER BY epoch DESC, seq DESC LIMIT 1").fetchone()
     position = None if row is None else (row[0], row[1] + 1)
     while position is not None and len(found) < count:
@@ -134,7 +140,7 @@ def last(connection: Any, wanted: Filter, count: int) -> list[Entry]:
     return found[::-1]
 
 
-def reads_of(connection: Any, resource: str) -> list[Entry]:
+def reads_of(connection: Any, resource: str) -> list[Record]:
     """The last record of each identity about one resource (a secret's scope), newest first: who did read it."""
     rows = _all(
         connection,
@@ -145,9 +151,22 @@ def reads_of(connection: Any, resource: str) -> list[Entry]:
     return sorted((decode(bytes(row[0])) for row in rows), key=lambda record: record.time, reverse=True)
 
 
-def notes(connection: Any) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class StoredNote:
+    """A signed checkpoint as it is stored.
+
+    Attributes:
+        row: epoch, size and packed frontier beside the note; None in an export, which has none.
+    """
+
+    note: str
+    row: tuple[int, int, bytes] | None = None
+
+
+def notes(connection: Any) -> list[StoredNote]:
     """Every stored checkpoint, oldest first."""
-    return [str(row[0]) for row in _all(connection, "SELECT note FROM ledger_checkpoint ORDER BY epoch, size")]
+    rows = _all(connection, "SELECT note, epoch, size, frontier FROM ledger_checkpoint ORDER BY epoch, size")
+    return [StoredNote(str(row[0]), (row[1], row[2], bytes(row[3]))) for row in rows]
 
 
 def _all(connection: Any, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:

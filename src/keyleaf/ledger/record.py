@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import msgspec
 
 from keyleaf.core.errors import LedgerError
@@ -14,9 +16,10 @@ from keyleaf.core.errors import LedgerError
 MAX_ENTRY_BYTES = 65_535
 _LONGEST = {"user_agent": 512, "path": 1024, "reason": 1024, "resource": 1024, "request_id": 128, "caller": 64}
 _LONGEST_OTHER = 512
+_LONGEST_PLAIN = 4096
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, kw_only=True):
     """One request and what came of it.
 
     Attributes:
@@ -37,6 +40,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         error: code and inner code of an error answer.
         latency_us: microseconds from arrival until the record was handed to the log.
         caller: address of the client.
+        epoch / seq: its place in the log, written when it is appended.
     """
 
     time: int
@@ -59,48 +63,41 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     user_agent: str = ""
     method: str = ""
     path: str = ""
-
-
-class Entry(Record, frozen=True, kw_only=True):
-    """A record at its place in the log."""
-
-    epoch: int
-    seq: int
+    epoch: int = 0
+    seq: int = 0
 
 
 _encoder = msgspec.json.Encoder(order="sorted")
-_fields = Record.__struct_fields__
+_texts = tuple(name for name, kind in Record.__annotations__.items() if kind == "str")
 
 
 def encode(record: Record, epoch: int, seq: int) -> bytes:
-    """The canonical bytes of ``record`` at its place."""
-    fields = {name: getattr(record, name) for name in _fields}
-    fields["epoch"] = epoch
-    fields["seq"] = seq
+    """The canonical bytes of ``record`` at its place, which is written into it."""
+    record.epoch = epoch
+    record.seq = seq
     try:
-        encoded = _encoder.encode(fields)
+        encoded = _encoder.encode(record)
     except UnicodeEncodeError:
-        encoded = _encoder.encode(_clean(fields))
-    return encoded if len(encoded) <= 4096 else _encoder.encode(_clean(fields))
+        encoded = b""
+    return encoded if 0 < len(encoded) <= _LONGEST_PLAIN else _encoder.encode(_clean(record))
 
 
-def decode(entry: bytes) -> Entry:
+def decode(entry: bytes) -> Record:
     """The record in an entry.
 
     Raises:
         LedgerError: the bytes are not an entry.
     """
     try:
-        return msgspec.json.decode(entry, type=Entry)
+        return msgspec.json.decode(entry, type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise LedgerError("an entry of the log is not a record") from None
 
 
-def _clean(fields: dict[str, str | int]) -> dict[str, str | int]:
-    """Cut over-long texts and replace lone surrogates, which JSON cannot carry."""
-    cleaned: dict[str, str | int] = {}
-    for name, value in fields.items():
-        if isinstance(value, str):
-            value = value[: _LONGEST.get(name, _LONGEST_OTHER)].encode(errors="replace").decode()
-        cleaned[name] = value
+def _clean(record: Record) -> Record:
+    """A copy with over-long texts cut and lone surrogates, which JSON cannot carry, replaced."""
+    cleaned = copy.copy(record)
+    for name in _texts:
+        text: str = getattr(record, name)[: _LONGEST.get(name, _LONGEST_OTHER)]
+        setattr(cleaned, name, text.encode(errors="replace").decode())
     return cleaned

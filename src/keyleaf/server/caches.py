@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 from sqlalchemy import Connection
 
 from keyleaf.access import (
@@ -27,9 +28,12 @@ from keyleaf.core.operation import Demand, Principal
 from keyleaf.identity import PrincipalRow, find_by_object_id
 from keyleaf.resources import load_assignments, load_roles, management_groups
 from keyleaf.store import SealedValue
-from keyleaf.vault import StoredSecret, VaultRow, find_vault
+from keyleaf.vault import StoredSecret, VaultRow, attributes, bundle, find_vault
 
 HELD_SECRETS = 20_000
+HELD_TOKENS = 20_000
+
+_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -41,6 +45,16 @@ class HeldSecret:
     opener: SealedValue
     scope: str
     allowed: dict[str, Decision | PolicyDecision] = field(default_factory=dict)
+    rendered: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+
+    def frame(self, base: str) -> tuple[bytes, bytes]:
+        """What stands before and after the value in the answer's JSON, for one base of ids."""
+        found = self.rendered.get(base)
+        if found is None:
+            level = attributes(self.stored, self.vault.retention_days, self.vault.purge_protection)
+            before, empty, after = _encode(bundle(self.stored, base, level, "")).partition(b'"value":""')
+            found = self.rendered[base] = (before + empty[:-2], after)
+        return found
 
 
 class Caches:
@@ -49,6 +63,7 @@ class Caches:
     def __init__(self, generation: int) -> None:
         self.generation = generation
         self.principals: dict[str, PrincipalRow | None] = {}
+        self.tokens: dict[tuple[bytes, str], tuple[Principal, float]] = {}
         self.secrets: OrderedDict[tuple[str, str, str], HeldSecret] = OrderedDict()
         self._assignments: dict[str, tuple[RoleAssignment, ...]] = {}
         self._roles: Mapping[str, RoleDefinition] | None = None

@@ -19,10 +19,11 @@ from keyleaf.core.operation import Call, Demand, Principal
 from keyleaf.identity import PrincipalRow
 from keyleaf.ledger import Record, StaleGeneration
 from keyleaf.server.answers import JSON, Answer, common_headers
-from keyleaf.server.caches import Caches, HeldSecret
+from keyleaf.server.caches import HELD_TOKENS, Caches, HeldSecret
+from keyleaf.server.endpoints import Endpoint
 from keyleaf.server.router import check_api_version, read_query
 from keyleaf.store import Keyring
-from keyleaf.vault import VaultRow, attributes, bundle, load_secret
+from keyleaf.vault import VaultRow, load_secret
 
 if TYPE_CHECKING:
     from keyleaf.server.pipeline import Pipeline
@@ -96,15 +97,10 @@ class HotReads:
             endpoint = pipeline.endpoints.find(scope["server"][1], host)
             if not endpoint.vault:
                 return None
-            token = authorization[7:].strip().decode("latin-1")
-
-            def lookup(object_id: str) -> PrincipalRow | None:
-                try:
-                    return caches.principals[object_id]
-                except KeyError:
-                    raise _Miss from None
-
-            principal = pipeline.verifier.verify(token, endpoint.audiences, now, lookup)
+            known = caches.tokens.get((authorization, endpoint.base))
+            if known is None or known[1] <= now:
+                known = self._admit(authorization, endpoint, caches, now)
+            principal = known[0]
             version = parts[1].decode("ascii") if len(parts) == 2 else ""
             held = caches.secrets.get((endpoint.vault.lower(), parts[0].decode("ascii").lower(), version))
             decision = held.allowed.get(principal.object_id) if held else None
@@ -112,10 +108,10 @@ class HotReads:
             return None
         if held is None or decision is None or not held.stored.enabled or held.vault.policy.refuse_expired:
             return None
-        stored, vault = held.stored, held.vault
+        stored = held.stored
         value = held.opener.open(stored.sealed).decode()
-        level = attributes(stored, vault.retention_days, vault.purge_protection)
-        body = _encode(bundle(stored, endpoint.base, level, value))
+        before, after = held.frame(endpoint.base)
+        body = b"".join((before, _encode(value), after))
         request_id = random_guid(pipeline.randomness)
         record = Record(
             time=int(now * 1_000_000),
@@ -149,6 +145,21 @@ class HotReads:
         headers.append(JSON)
         headers.append((b"content-length", str(len(body)).encode()))
         return Answer(200, body, headers)
+
+    def _admit(self, authorization: bytes, endpoint: Endpoint, caches: Caches, now: float) -> tuple[Principal, float]:
+        """Verify the token, and remember it for as long as it and this generation last."""
+
+        def lookup(object_id: str) -> PrincipalRow | None:
+            try:
+                return caches.principals[object_id]
+            except KeyError:
+                raise _Miss from None
+
+        token = authorization[7:].strip().decode("latin-1")
+        known = self._pipeline.verifier.admit(token, endpoint.audiences, now, lookup)
+        if len(caches.tokens) < HELD_TOKENS:
+            caches.tokens[authorization, endpoint.base] = known
+        return known
 
     def _query_is_plain(self, raw: bytes) -> bool:
         """Whether a query holds nothing but a well-formed api-version; each text is looked at once."""

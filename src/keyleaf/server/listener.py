@@ -102,8 +102,8 @@ class Listener:
 
             self._config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
         self._running = asyncio.create_task(self._server._serve([main]))
-        while not self._server.started and not self._running.done():
-            await asyncio.sleep(0.005)  # noqa: ASYNC110 (uvicorn tells by a flag only)
+        while not self._server.started and not self._running.done():  # noqa: ASYNC110 (uvicorn tells by a flag)
+            await asyncio.sleep(0.005)
         if self._running.done():
             await self._running
 
