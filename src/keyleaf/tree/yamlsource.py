@@ -54,6 +54,13 @@ class _Loader(_BASE):  # type: ignore[misc]
         pass
 
 
+class _LiteralLoader(_Loader):
+    """Takes every scalar as text."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        return _TEXT if kind is yaml.ScalarNode else super().resolve(kind, value, implicit)
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One YAML document: ``value`` is plain Python, ``where`` its first line; ``locate`` finds any part of it."""
@@ -97,11 +104,17 @@ class Document:
         return None
 
     def embedded(self, *path: Step) -> tuple[Sequence[Document], Sequence[Finding]]:
-        """Read the text at ``path`` as YAML of its own; lines still count in the file that holds it."""
+        """Read the text at ``path`` as YAML of its own; lines still count in the file that holds it.
+
+        Its scalars stay text as written: what reads such YAML reads it into text fields, and a version made of
+        digits would be no number.
+        """
         node = self._descend(path, exact=True)
         if not isinstance(node, yaml.ScalarNode):
             return (), ()
-        return _parse(str(node.value).encode("utf-8", "surrogatepass"), self.file, self._inner_places(node))
+        return _parse(
+            str(node.value).encode("utf-8", "surrogatepass"), self.file, self._inner_places(node), literal=True
+        )
 
     def _inner_places(self, node: yaml.ScalarNode) -> Callable[[int, int], Place]:
         start: Place = (node.start_mark.line, node.start_mark.column)
@@ -176,12 +189,12 @@ def _joined_surrogates(match: re.Match[bytes]) -> bytes:
 
 
 def _parse(
-    content: bytes, file: str, to_file: Callable[[int, int], Place]
+    content: bytes, file: str, to_file: Callable[[int, int], Place], *, literal: bool = False
 ) -> tuple[Sequence[Document], Sequence[Finding]]:
     findings: list[Finding] = []
     try:
         text = content.decode()
-        documents = list(_documents(text, file, to_file, findings))
+        documents = list(_documents(text, file, to_file, findings, literal))
         return documents, findings
     except (yaml.YAMLError, UnicodeDecodeError, _Refused, RecursionError, ValueError):
         findings.clear()
@@ -192,7 +205,7 @@ def _parse(
             return to_file(line + inner, column)
 
         try:
-            documents.extend(_documents(piece.decode(), file, place, findings))
+            documents.extend(_documents(piece.decode(), file, place, findings, literal))
         except (yaml.YAMLError, UnicodeDecodeError, _Refused, RecursionError, ValueError) as error:
             findings.append(_problem(error, piece, file, place))
     return documents, findings
@@ -222,10 +235,10 @@ def _refused(code: str, message: str, mark: Any) -> _Refused:
 
 
 def _documents(
-    text: str, file: str, to_file: Callable[[int, int], Place], findings: list[Finding]
+    text: str, file: str, to_file: Callable[[int, int], Place], findings: list[Finding], literal: bool
 ) -> Iterator[Document]:
     many = "&" in text and "*" in text
-    for node in _compose(text):
+    for node in _compose(text, _LiteralLoader if literal else _Loader):
         if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
             continue
         if many:
@@ -248,8 +261,8 @@ def _documents(
         yield Document(value, node, file, text, to_file, Location(file, line + 1, column + 1))
 
 
-def _compose(text: str) -> Iterator[Any]:
-    loader = _Loader(text)
+def _compose(text: str, make: Callable[[str], Any]) -> Iterator[Any]:
+    loader = make(text)
     try:
         while loader.check_node():
             yield loader.get_node()
