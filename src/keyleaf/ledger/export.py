@@ -72,7 +72,11 @@ def from_lines(lines: Iterable[str], name: str) -> tuple[list[Stored], list[Stor
 
 
 def _read(text: str) -> _Line | _NoteLine:
-    line = msgspec.json.decode(text, type=_NoteLine if text.startswith('{"checkpoint"') else _Line)
+    line: _Line | _NoteLine
+    if text.startswith('{"checkpoint"'):
+        line = msgspec.json.decode(text, type=_NoteLine)
+    else:
+        line = msgspec.json.decode(text, type=_Line)
     # There is one way to write a line: what was not written by us is not ours.
     if msgspec.json.encode(line).decode() != text.rstrip("\n"):
         raise ValueError("not as it was written")

@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keyleaf.core.errors import LedgerError
-from keyleaf.ledger.checkpoint import Checkpoint, Signer, open_note, sign_note, verifier_key
+from keyleaf.ledger.checkpoint import Checkpoint, Signer, epoch_of, sign_note, verifier_key
 from keyleaf.ledger.connecting import connect
+from keyleaf.ledger.continuing import check_against_checkpoint
+from keyleaf.ledger.epoch import epoch_record, is_ahead
 from keyleaf.ledger.merkle import Frontier
 from keyleaf.ledger.record import Record
 from keyleaf.ledger.tables import (
@@ -78,7 +80,9 @@ class Ledger:
         self._pending: list[_Waiting] = []
         self._threaded = is_postgres(self._connection)
         self._turns_for_the_thread = 0
+        self._gate = threading.Lock()
         self._failure: LedgerError | None = None
+        self._broken = False  # a commit failed, as opposed to: the log was closed
         self._since_checkpoint = 0
         self.generation = 0  # as last seen
         self._thread = threading.Thread(target=self._write, name="ledger-writer", daemon=True)
@@ -149,7 +153,7 @@ class Ledger:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(record, generation, loop, loop.create_future())
         if self._threaded:
-            self._queue.put(waiting)
+            self._hand_over([waiting])
         else:
             self._pending.append(waiting)
             if len(self._pending) == 1:
@@ -159,24 +163,28 @@ class Ledger:
     def checkpoint(self) -> str:
         """Sign the log as it is now, store the note and return it."""
         self._check()
-        with self._transaction():
-            head = self._locked_head(self._connection)
-            note = self._sign(head)
-        self._publish(note)
-        return note
+        return self._store_checkpoint()
 
-    def begin_epoch(self, record: Callable[[str], Record]) -> str:
+    def begin_epoch(self, moment: int, reason: str, kept: tuple[Checkpoint, str] | None = None) -> str:
         """Begin a new epoch after an honest restore; returns its first checkpoint.
 
+        Its first record carries the restored log's checkpoint and, where it tells of more, the one kept elsewhere.
+
         Args:
-            record: makes the first record of the epoch from the note of the old epoch's last checkpoint.
+            moment: microseconds since 1970 UTC.
+            kept: the last checkpoint that is known of the time before the restore, and its note.
         """
+        self._check()
         with self._transaction():
             head = self._locked_head(self._connection)
-            last = last_note(self._connection) or self._sign(head)
+            continued = self._sign(head)
+            lost = ""
+            if kept is not None and is_ahead(kept[0], head.epoch, head.frontier.size):
+                lost = kept[1]
+                head.epoch = epoch_of(kept[0].origin)[1]
             head.epoch += 1
             head.frontier = Frontier()
-            append_entries(self._connection, head, [record(last)])
+            append_entries(self._connection, head, [epoch_record(moment, head.log_origin, reason, continued, lost)])
             head.generation += 1
             write_head(self._connection, head)
             note = self._sign(head)
@@ -210,14 +218,31 @@ class Ledger:
 
     def close(self) -> None:
         """Write what is queued, sign a last checkpoint, and stop."""
-        self._queue.put(None)
-        if self._thread.is_alive():
-            self._thread.join()
-        if self.healthy:
-            with contextlib.suppress(LedgerError):
-                self.checkpoint()
-        self._failure = self._failure or LedgerError("the log is closed")
+        with self._gate:
+            self._failure = self._failure or LedgerError("the log is closed")
+            self._queue.put(None)
+        self._thread.join()
+        if not self._broken:
+            with contextlib.suppress(Exception):
+                self._store_checkpoint()
         self._connection.close()
+
+    def _store_checkpoint(self) -> str:
+        with self._transaction():
+            head = self._locked_head(self._connection)
+            note = self._sign(head)
+        self._publish(note)
+        return note
+
+    def _hand_over(self, waitings: Sequence[_Waiting]) -> None:
+        """Leave them to the thread; never behind its end, where nobody would look at them."""
+        with self._gate:
+            failure = self._failure
+            if failure is None:
+                for waiting in waitings:
+                    self._queue.put(waiting)
+        if failure is not None:
+            _tell([(waiting, failure) for waiting in waitings])
 
     def _write(self) -> None:
         while True:
@@ -242,10 +267,12 @@ class Ledger:
     def _flush(self) -> None:
         """Commit what this turn of the event loop has gathered; or leave it to the thread."""
         pending, self._pending = self._pending, []
+        if self._failure is not None:
+            _tell([(waiting, self._failure) for waiting in pending])
+            return
         if self._turns_for_the_thread or not self._lock.acquire(blocking=False):
             self._turns_for_the_thread = max(0, self._turns_for_the_thread - 1)
-            for waiting in pending:
-                self._queue.put(waiting)
+            self._hand_over(pending)
             return
         started = time.perf_counter()
         try:
@@ -260,7 +287,8 @@ class Ledger:
         outcomes: list[tuple[_Waiting, int | Exception]] = []
         note: str | None = None
         try:
-            self._check()
+            if self._broken:
+                raise LedgerError("the audit log cannot be written")
             with self._transaction(held=held):
                 head = self._locked_head(self._connection)
                 fresh = [w for w in batch if w.generation is None or w.generation == head.generation]
@@ -277,6 +305,7 @@ class Ledger:
                 outcomes += [(w, StaleGeneration(head.generation)) for w in batch if id(w) not in kept]
         except Exception as error:
             failure = error if isinstance(error, LedgerError) else LedgerError("the audit log cannot be written")
+            self._broken = True
             self._failure = self._failure or failure
             outcomes = [(w, failure) for w in batch]
         _tell(outcomes)
@@ -321,52 +350,6 @@ class Ledger:
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-def check_against_checkpoint(connection: Any, head: Head, known: Checkpoint | None) -> None:
-    """Refuse a head that its last checkpoint, or the one kept elsewhere, does not lead to.
-
-    Only the entries after the last stored checkpoint are read again; ``keyleaf audit verify`` reads all.
-
-    Raises:
-        LedgerError: it does not fit.
-    """
-    frontier = Frontier()
-    row = run(
-        connection,
-        "SELECT note, frontier, size FROM ledger_checkpoint WHERE epoch = ? ORDER BY size DESC LIMIT 1",
-        (head.epoch,),
-    ).fetchone()
-    if row is not None:
-        stored = open_note(row[0], head.vkey)
-        try:
-            frontier = Frontier.parse(row[2], bytes(row[1]))
-        except ValueError:
-            raise LedgerError("the last checkpoint does not fit itself", hint="keyleaf audit verify") from None
-        if stored.size != frontier.size or stored.root != frontier.root() or stored.origin != head.log_origin:
-            raise LedgerError("the last checkpoint does not fit itself", hint="keyleaf audit verify")
-    if head.frontier.size < frontier.size:
-        raise LedgerError(f"the log has {head.frontier.size} records, but {frontier.size} were signed")
-    if known is not None and known.origin == head.log_origin and known.size > head.frontier.size:
-        raise LedgerError(
-            f"the log has {head.frontier.size} records, but a checkpoint kept elsewhere has {known.size}: "
-            "the database was rolled back",
-            hint="if you restored it on purpose: keyleaf audit epoch",
-        )
-    for (leaf,) in run(
-        connection,
-        "SELECT leaf FROM ledger_entry WHERE epoch = ? AND seq >= ? ORDER BY seq",
-        (head.epoch, frontier.size),
-    ):
-        frontier.append(bytes(leaf))
-    if frontier.size != head.frontier.size or frontier.hashes != head.frontier.hashes:
-        raise LedgerError("the log's records do not fit its head", hint="keyleaf audit verify")
-
-
-def last_note(connection: Any) -> str | None:
-    """The last signed checkpoint, of whatever epoch."""
-    row = run(connection, "SELECT note FROM ledger_checkpoint ORDER BY epoch DESC, size DESC LIMIT 1").fetchone()
-    return None if row is None else str(row[0])
 
 
 def _tell(outcomes: list[tuple[_Waiting, int | Exception]]) -> None:
