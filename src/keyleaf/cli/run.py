@@ -17,13 +17,13 @@ import typer
 from keyleaf.cli import azure_options as o
 from keyleaf.cli.session import Options, Session, connect, read_connection
 from keyleaf.core.errors import InputError
+from keyleaf.core.parent_death import die_with_parent
 from keyleaf.plan.naming import APPLICATION
 from keyleaf.runtime import (
     Endpoints,
     ServiceAccountIssuer,
     SystemTimer,
     TokenKeeper,
-    die_with_parent,
     private_directory,
 )
 

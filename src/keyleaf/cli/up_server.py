@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from keyleaf.core.errors import StateError
-from keyleaf.runtime import die_with_parent
+from keyleaf.core.parent_death import die_with_parent
 
 _PATIENCE = 30.0
 
@@ -17,20 +17,19 @@ _PATIENCE = 30.0
 class EmbeddedServer:
     """``keyleaf serve`` on a state directory."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, began: int) -> None:
         self._process = process
         self._log = log
+        self._began = began
 
     @staticmethod
     async def start(state: Path, port: int) -> EmbeddedServer:
-        """Start it and wait until it answers.
-
-        Raises:
-            StateError: it ended before it was ready; with its own words.
-        """
+        """Start it, without waiting."""
         log = state / "logs" / "server.log"
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         parent = os.getpid()
+        # A passphrase is asked for on the terminal, which only our own session has.
+        terminal = sys.stdin.isatty()
         with log.open("ab") as errors:
             log.chmod(0o600)
             began = errors.tell()
@@ -43,28 +42,31 @@ class EmbeddedServer:
                 str(state),
                 "--port",
                 str(port),
-                stdin=None if sys.stdin.isatty() else asyncio.subprocess.DEVNULL,
+                stdin=None if terminal else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
-                start_new_session=not sys.stdin.isatty(),
+                start_new_session=not terminal,
                 preexec_fn=lambda: die_with_parent(parent),
             )
-        server = EmbeddedServer(process, log)
-        assert process.stdout is not None
+        return EmbeddedServer(process, log, began)
+
+    async def ready(self) -> None:
+        """Wait until it answers.
+
+        Raises:
+            StateError: it ended before that, or took too long; with its own words.
+        """
+        assert self._process.stdout is not None
         try:
             async with asyncio.timeout(_PATIENCE):
-                ready = await process.stdout.readline()
+                said = await self._process.stdout.readline()
         except TimeoutError:
-            ready = b""
-        except asyncio.CancelledError:
-            await server.stop()
-            raise
-        if not ready:
-            await server.stop()
-            said = log.read_bytes()[began:].decode("utf-8", "replace").strip().splitlines()
-            reason = said[-1].removeprefix("keyleaf: ") if said else "it said nothing"
-            raise StateError(f"the embedded Azure did not start: {reason}", hint=f"its log is {log}")
-        return server
+            said = b""
+        if not said:
+            await self.stop()
+            words = self._log.read_bytes()[self._began :].decode("utf-8", "replace").strip().splitlines()
+            reason = words[-1].removeprefix("keyleaf: ") if words else "it said nothing"
+            raise StateError(f"the embedded Azure did not start: {reason}", hint=f"its log is {self._log}")
 
     @property
     def pid(self) -> int:

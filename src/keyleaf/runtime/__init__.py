@@ -4,7 +4,7 @@ from keyleaf.runtime.fetching import Read, VaultFetcher
 from keyleaf.runtime.health import Health, PodStatus, WorkloadStatus, worst
 from keyleaf.runtime.identity import Endpoints, TokenKeeper, private_directory, write_atomically
 from keyleaf.runtime.issuer import AUDIENCE, LIFETIME, ServiceAccountIssuer
-from keyleaf.runtime.process import Guard, die_with_parent
+from keyleaf.runtime.process import Guard
 from keyleaf.runtime.reading import run_spec
 from keyleaf.runtime.specs import NotRun, RunSpec, WorkloadSpec
 from keyleaf.runtime.supervisor import Changes, Supervisor
@@ -26,7 +26,6 @@ __all__ = [
     "Supervisor",
     "SystemTimer",
     "Timer",
-    "die_with_parent",
     "TokenKeeper",
     "VaultFetcher",
     "WorkloadSpec",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import secrets
 import signal
@@ -13,12 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from keyleaf.core.parent_death import die_with_parent
 from keyleaf.runtime import guard
 from keyleaf.runtime.logs import copy_lines
 from keyleaf.runtime.timing import Timer
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +152,3 @@ def _found(argv: Sequence[str], environment: Mapping[str, str], directory: str) 
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return (str(candidate), *argv[1:])
     raise FileNotFoundError(2, "no such program on PATH", program)
-
-
-def die_with_parent(parent: int) -> None:
-    """In the child, before it executes: die when the parent does, and at once if that has happened already."""
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
