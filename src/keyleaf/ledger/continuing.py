@@ -29,6 +29,9 @@ def check_against_checkpoint(connection: Any, head: Head, known: Checkpoint | No
     frontier = _last_signed(connection, head)
     if head.frontier.size < frontier.size:
         raise LedgerError(f"the log has {head.frontier.size} records, but {frontier.size} were signed", hint=_VERIFY)
+    (end,) = run(connection, "SELECT max(seq) FROM ledger_entry WHERE epoch = ?", (head.epoch,)).fetchone()
+    if head.frontier.size != (0 if end is None else end + 1):
+        raise LedgerError("the log does not end where its head says", hint=_VERIFY)
     if known is not None:
         _check_known(connection, head, known)
     for leaf in _leaves(connection, head.epoch, frontier.size):
