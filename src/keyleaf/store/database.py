@@ -110,7 +110,7 @@ def sqlite_url(path: Path) -> str:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise InputError(
             "the database URL cannot be read", hint="sqlite:////absolute/path or postgresql://user@host/name"
         ) from None

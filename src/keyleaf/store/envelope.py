@@ -45,7 +45,7 @@ class Keyring:
             raise StateError("the root key is not 32 bytes long")
         self._root = AESGCM(root_key)
         self._randomness = randomness
-        self._vaults: OrderedDict[bytes, AESGCM] = OrderedDict()
+        self._vaults: OrderedDict[tuple[str, str, bytes], AESGCM] = OrderedDict()
         self._lock = Lock()
 
     def seal(self, purpose: str, plain: bytes) -> bytes:
@@ -100,15 +100,17 @@ class Keyring:
         return new._encrypt(new._root, _decrypt(self._root, wrapped, place, f"the key of vault {vault}"), place)
 
     def _vault(self, tenant: str, vault: str, wrapped: bytes) -> AESGCM:
+        # The place is part of the cache's key too: a wrapped key that was copied to another vault must not open there.
+        held = (tenant, vault, wrapped)
         with self._lock:
-            cached = self._vaults.get(wrapped)
+            cached = self._vaults.get(held)
             if cached is not None:
-                self._vaults.move_to_end(wrapped)
+                self._vaults.move_to_end(held)
                 return cached
         place = bind("keyleaf-vault", tenant, vault.lower())
         cipher = AESGCM(_decrypt(self._root, wrapped, place, f"the key of vault {vault}"))
         with self._lock:
-            self._vaults[wrapped] = cipher
+            self._vaults[held] = cipher
             if len(self._vaults) > _CACHED_VAULT_KEYS:
                 self._vaults.popitem(last=False)
         return cipher

@@ -104,6 +104,8 @@ def check_limits(content_type: str | None, tags: dict[str, str] | None, attribut
     """Refuse what Azure refuses: too many or too long tags, a content type too long, times out of range."""
     if content_type is not None and len(content_type) > MAX_CONTENT_TYPE:
         raise bad_parameter(f"contentType is longer than {MAX_CONTENT_TYPE} characters.")
+    if content_type is not None and "\x00" in content_type:
+        raise bad_parameter("contentType holds a NUL character.")
     if tags is not None:
         if len(tags) > MAX_TAGS:
             raise bad_parameter(f"A secret takes at most {MAX_TAGS} tags.")

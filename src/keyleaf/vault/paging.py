@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
 from keyleaf.vault.problems import bad_parameter
 
 LARGEST_PAGE = 25
+_TOKEN = re.compile(r"after:[0-9a-z-]{1,127}\Z")
 
 
 def page_size(query: Mapping[str, str]) -> int:
@@ -43,7 +45,7 @@ def after(query: Mapping[str, str]) -> str:
         text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
     except (binascii.Error, ValueError):
         text = ""
-    if not text.startswith("after:"):
+    if not _TOKEN.match(text):
         raise bad_parameter("$skiptoken is not one that this service gave out.")
     return text.removeprefix("after:")
 

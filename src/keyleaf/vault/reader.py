@@ -66,6 +66,13 @@ def load_secret(
     return None if row is None else stored(tuple(row))
 
 
+def stored_name(connection: Connection, vault_key: str, name: str) -> str | None:
+    """The spelling that a secret was first set with, whether it lives or is deleted; None if there is none."""
+    return connection.execute(
+        select(secret.c.name).where(secret.c.vault_key == vault_key, secret.c.name_key == name.lower())
+    ).scalar_one_or_none()
+
+
 def load_versions(
     connection: Connection, secret_id: int, *, after: int = 0, limit: int | None = None
 ) -> list[StoredSecret]:

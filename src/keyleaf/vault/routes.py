@@ -28,7 +28,7 @@ from keyleaf.vault.bundles import (
 )
 from keyleaf.vault.paging import after, next_link, page_size
 from keyleaf.vault.problems import bad_parameter
-from keyleaf.vault.reader import StoredSecret, attributes, bundle, load_latest, load_versions
+from keyleaf.vault.reader import StoredSecret, attributes, bundle, load_latest, load_versions, stored_name
 from keyleaf.vault.vaults import VaultRow, find_vault
 
 ACTION = "Microsoft.KeyVault/vaults/secrets/"
@@ -52,7 +52,11 @@ def vault_of(connection: Connection, call: Call) -> VaultRow:
 
 
 def secret_demand(vault: VaultRow, name: str, action: str, *, requested: bool = False) -> Demand:
-    """What must be allowed for ``action`` on one secret."""
+    """What must be allowed for ``action`` on one secret.
+
+    ``name`` is the one that the secret was first set with: conditions compare case, while looking up does not, so the
+    caller's spelling must not decide.
+    """
     names = {VAULT_NAME: vault.name, SECRET_NAME: name}
     if requested:
         names[REQUESTED_NAME] = name
@@ -175,7 +179,9 @@ def operations(keyring: Keyring, randomness: Randomness) -> list[Operation]:
 
     def on_secret(action: str, *, requested: bool = False) -> Callable[[Connection, Call], Demand]:
         def demand(connection: Connection, call: Call) -> Demand:
-            return secret_demand(vault_of(connection, call), call.path["name"], ACTION + action, requested=requested)
+            vault = vault_of(connection, call)
+            name = stored_name(connection, vault.key, call.path["name"]) or call.path["name"]
+            return secret_demand(vault, name, ACTION + action, requested=requested)
 
         return demand
 
