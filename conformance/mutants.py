@@ -19,7 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-CONTRACT = ("tests/server/test_server_secrets.py", "tests/server/test_server_trust.py")
+CONTRACT = (
+    "tests/vault/test_vault_times.py",
+    "tests/server/test_server_secrets.py",
+    "tests/server/test_server_trust.py",
+)
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,9 @@ MUTANTS = (
     ),
     Mutant(
         "no challenge, no authentication header",
-        "server/pipeline.py",
-        'error.headers["WWW-Authenticate"] = challenge(request.endpoint, self.endpoints.authority, self.tenant, error)',
-        'error.headers["X-Nothing"] = ""',
+        "server/answers.py",
+        '    if endpoint.kind == "vault":\n        text = f\'Bearer',
+        '    if endpoint.kind == "vault":\n        return ""\n        text = f\'Bearer',
         True,
     ),
     Mutant(
@@ -104,8 +108,8 @@ MUTANTS = (
     Mutant(
         "names keep their case apart",
         "vault/reader.py",
-        "secret.c.name_key == name.lower())",
-        "secret.c.name_key == name)",
+        "    query = _JOINED.where(secret.c.vault_key == vault_key, secret.c.name_key == name.lower())",
+        "    query = _JOINED.where(secret.c.vault_key == vault_key, secret.c.name == name)",
     ),
     Mutant("any name is taken", "vault/secrets.py", "if not SECRET_NAME.match(name):", "if False:"),
     Mutant("values of any size are taken", "vault/bundles.py", "if size > MAX_VALUE_BYTES:", "if False:"),
@@ -205,12 +209,18 @@ MUTANTS = (
 )
 
 
-def plant(mutant: Mutant, copy: Path) -> None:
-    """Write the fault into a copy of the sources."""
-    file = copy / "keyleaf" / mutant.file
+def find(mutant: Mutant, sources: Path) -> tuple[Path, str]:
+    """The file that the fault belongs in, and its text; exits if its place is not there exactly once."""
+    file = sources / "keyleaf" / mutant.file
     text = file.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
         raise SystemExit(f"{mutant.name}: its place occurs {text.count(mutant.old)} times in {mutant.file}")
+    return file, text
+
+
+def plant(mutant: Mutant, copy: Path) -> None:
+    """Write the fault into a copy of the sources."""
+    file, text = find(mutant, copy)
     file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
 
 
@@ -233,6 +243,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants")
     parser.add_argument("--only", default="", help="only the faults whose name holds this text")
     options = parser.parse_args()
+    for mutant in MUTANTS:
+        find(mutant, ROOT / "src")
     clean = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--no-header", *CONTRACT], cwd=ROOT, capture_output=True, text=True
     )
