@@ -22,7 +22,7 @@ _WAVE = re.compile(r"[+-]?\d{1,9}\Z")
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """One entry of ``sources``, or ``source``: ``body`` is the whole of it."""
+    """One entry of ``sources``, or ``source``: ``body`` is the whole of it, ``path_where`` where its path stands."""
 
     repo_url: str
     path: str
@@ -31,6 +31,7 @@ class SourceSpec:
     ref: str
     body: Mapping[str, Any] = field(repr=False, hash=False)
     where: Location = _NOWHERE
+    path_where: Location = _NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ def _sources(source: Object, spec: Mapping[str, Any]) -> tuple[SourceSpec, ...]:
             text(entry.get("ref")),
             entry,
             source.at(*path),
+            source.at(*path, "path"),
         )
         for entry, path in found
         if isinstance(entry, Mapping)

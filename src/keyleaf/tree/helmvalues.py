@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _STEP = re.compile(r"\[(\d{1,4})\]|((?:\\.|[^.\[\\])+)")
+_NAME = re.compile(rf"(?:{_STEP.pattern})(?:\.?(?:{_STEP.pattern}))*")
 _MOST = 1000
 
 
@@ -28,6 +29,8 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
 
 def set_value(values: Mapping[str, Any], name: str, value: str, *, as_text: bool) -> dict[str, Any]:
     """``values`` with ``name`` (``a.b[0].c``, dots escaped by a backslash) set to ``value``."""
+    if not _NAME.fullmatch(name):
+        return dict(values)
     steps: list[str | int] = [
         int(index) if index else re.sub(r"\\(.)", r"\1", key) for index, key in _STEP.findall(name)
     ]

@@ -22,8 +22,8 @@ _FILLED_LATER = (
     ),
     (
         re.compile(
-            r"\b(?:place-?_?holder|change-?_?me|replace-?_?(?:me|with|this)|fill-?_?me|to-?be-?(?:replaced|set)|fixme|todo)"
-            r"|^(?:your|my-?your)[-_]|^x{3,}$|[-_/.](?:your|xxxx*)[-_.]|https?://your[-_.]",
+            r"\b(?:place-?_?holder|change-?_?me|replace-?_?(?:me|with|this)|fill-?_?me|to-?be-?(?:replaced|set))(?![a-z])"
+            r"|^(?:todo|fixme)$|^(?:your|my-?your)[-_]|^x{3,}$|[-_/.](?:your|xxxx*)[-_.]|https?://your[-_.]",
             re.IGNORECASE,
         ),
         "a placeholder that somebody fills in elsewhere",

@@ -180,7 +180,7 @@ def _missing(spec: SourceSpec, repository: Repository) -> Rendered:
         Severity.ERROR,
         f"the source names the path {spec.path!r}, which does not exist",
         "",
-        spec.where,
+        spec.path_where,
         f"looked for in {repository.label or 'this repository'}, from the folder that was read and from the top",
         "correct spec.source.path, or commit the folder",
     )

@@ -14,6 +14,7 @@ _FAST = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 _ACTION = re.compile(r"\{\{(-?)\s*(.*?)\s*(-?)\}\}", re.DOTALL)
 _TOKEN = re.compile(r'\s*("(?:\\.|[^"\\])*"|`[^`]*`|[()|]|-?\d+(?:\.\d+)?\b|\$?[.\w][\w.\-]*|\$)')
 _UNIT = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
+_TAKE_MISSING = frozenset({"default", "empty", "coalesce"})
 _DEEPEST = 30
 
 
@@ -116,7 +117,13 @@ def _pipeline(words: list[str], parameters: Mapping[str, Any], depth: int) -> tu
             ):
                 function = word
             else:
-                arguments.append(_operand(word, parameters, missing=function in ("default", "dig", "empty")))
+                arguments.append(
+                    _operand(
+                        word,
+                        parameters,
+                        missing=function in _TAKE_MISSING or (words[:1] == ["|"] and words[1:2] == ["default"]),
+                    )
+                )
         if piped:
             arguments.append(value)
         if function:

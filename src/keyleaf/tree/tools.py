@@ -16,8 +16,7 @@ from keyleaf.tree.files import normal
 
 SECONDS = 60.0
 # Nothing answers on the discard port: whatever a tool tries to download fails at once.
-# kubectl wraps its last words in a log line of its own.
-_LOGGED = re.compile(r'"command failed" err="(.*)"$')
+_LOGGED = re.compile(r'"command failed" err=(?:"(.*)"|<\n(.*?)\n >)\s*\Z', re.DOTALL)
 _NOWHERE = "http://127.0.0.1:9"
 
 
@@ -93,14 +92,18 @@ class Tools:
                 return ToolResult(b"", f"{Path(command[0]).name} could not be started: {error.strerror}")
             if process.returncode:
                 said = process.stderr.decode("utf-8", "replace").replace(str(top) + "/", "").replace(str(top), ".")
-                lines = [
-                    line.strip() for line in said.splitlines() if line.strip() and not line.startswith("# Warning")
-                ]
-                last = lines[-1] if lines else f"exit code {process.returncode}"
-                logged = _LOGGED.search(last)
-                last = logged.group(1).replace('\\"', '"') if logged else last
-                return ToolResult(b"", f"{Path(command[0]).name}: {last[:500]}")
+                return ToolResult(b"", f"{Path(command[0]).name}: {_last_words(said, process.returncode)}")
             return ToolResult(process.stdout)
+
+
+def _last_words(said: str, code: int) -> str:
+    """Why a tool failed, in one line: kubectl wraps its reason in a log line, in quotes or between brackets."""
+    logged = _LOGGED.search(said)
+    if logged:
+        reason = logged.group(1).replace('\\"', '"') if logged.group(1) else logged.group(2)
+        return " ".join(reason.split())[:500]
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("# Warning")]
+    return lines[-1][:500] if lines else f"exit code {code}"
 
 
 def _environment(path: str, home: str) -> dict[str, str]:
