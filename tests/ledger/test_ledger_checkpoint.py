@@ -8,11 +8,11 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ledger_logs import ORIGIN, SIGNER, VKEY
 
 from keyleaf.core.errors import InputError
 from keyleaf.ledger import Checkpoint, Ed25519Signer, open_note, verifier_key
 from keyleaf.ledger.checkpoint import epoch_of, key_id, parse_verifier_key, sign_note
-from ledger_logs import ORIGIN, SIGNER, VKEY
 
 CHECKPOINT = Checkpoint(ORIGIN, 42, bytes(range(32)))
 NOTE = sign_note(CHECKPOINT, SIGNER)

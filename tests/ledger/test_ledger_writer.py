@@ -9,13 +9,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from ledger_logs import ORIGIN, SIGNER, START, VKEY, append, check, opened, record, writing
 
 from keyleaf.core.errors import LedgerError
 from keyleaf.ledger import Ed25519Signer, Ledger, StaleGeneration, connect, last, open_note, query
 from keyleaf.ledger.reader import Filter, notes, reads_of
 from keyleaf.ledger.tables import run
 from keyleaf.ledger.writer import CHECKPOINT_EVERY
-from ledger_logs import ORIGIN, SIGNER, START, VKEY, append, check, opened, record, writing
 
 _TABLES = ("ledger_head", "ledger_entry", "ledger_checkpoint")
 
@@ -71,11 +71,27 @@ def test_records_get_their_places_in_order(database_url: str) -> None:
 
 
 def test_waiters_share_commits(database_url: str) -> None:
-    """A checkpoint is due every 4,096 records: appending that many at once makes few transactions, and one of them."""
+    with opened(database_url) as ledger:
+        statements: list[str] = []
+        if database_url.startswith("sqlite"):
+            ledger._connection.set_trace_callback(statements.append)
+        append(ledger, 512)
+    commits = statements.count("COMMIT")
+    if database_url.startswith("postgresql"):
+        with psycopg.connect(database_url) as connection:
+            row = connection.execute("SELECT count(DISTINCT xmin::text) FROM ledger_entry").fetchone()
+            assert row is not None
+            commits = row[0]
+    assert 1 <= commits < 100
+
+
+def test_a_checkpoint_is_signed_now_and_then(database_url: str) -> None:
     kept: list[str] = []
     with opened(database_url, on_checkpoint=kept.append) as ledger:
-        append(ledger, CHECKPOINT_EVERY)
-        assert [open_note(note, VKEY).size for note in kept] == [CHECKPOINT_EVERY]
+        append(ledger, CHECKPOINT_EVERY + 10)
+        sizes = [open_note(note, VKEY).size for note in kept]
+        assert len(sizes) == 1
+        assert CHECKPOINT_EVERY <= sizes[0] <= CHECKPOINT_EVERY + 10
     report = check(database_url, *kept)
     assert (report.fits, report.anchors) == (True, len(kept))
 

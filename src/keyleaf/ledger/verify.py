@@ -31,6 +31,7 @@ class Report:
     Attributes:
         records / checkpoints / anchors: how many were checked and fit.
         sizes: number of records by epoch.
+        unsigned: how many records follow the last checkpoint: no signature vouches for them yet.
         lost: one sentence for each restore that lost records, as the log itself declares.
         first: epoch and number of the first record that does not fit; None if all do, or if none can be named.
         problem: what does not fit; empty if all does.
@@ -39,6 +40,7 @@ class Report:
     records: int = 0
     checkpoints: int = 0
     anchors: int = 0
+    unsigned: int = 0
     sizes: dict[int, int] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     first: tuple[int, int] | None = None
@@ -211,6 +213,7 @@ class _Verification:
         self.good = self.frontier.size
 
     def _check_end(self) -> None:
+        self._check_head()
         latest = max((place for place in self.signed if place in self.reached), default=(0, 0))
         for epoch, size in sorted(self.signed):
             if (epoch, size) in self.reached:
@@ -218,15 +221,20 @@ class _Verification:
             for checkpoint, _ in self.signed[epoch, size]:
                 if not self._is_declared_lost(epoch, checkpoint, latest[0]):
                     have = self.report.sizes.get(epoch, 0)
+                    good = max((s for e, s in self.signed if e == epoch and (e, s) in self.reached), default=0)
+                    changed = f", or something was changed from record {good} on" if good < have else ""
                     raise _Misfit(
-                        f"{size} records were signed, but epoch {epoch} has only {have}: the end is missing",
-                        (epoch, have),
+                        f"{size} records were signed, but epoch {epoch} has only {have}: the end is missing{changed}",
+                        (epoch, good),
                     )
+        self.report.unsigned = self.frontier.size - self.good
+
+    def _check_head(self) -> None:
         claim = self.copy.head
         if claim is None:
             return
         epoch, size = self.epoch, self.frontier.size
-        if epoch_of(claim[0]) != (self.name, claim[1]) or (claim[1] > 1 and not claim[0].endswith(f"-{claim[1]}")):
+        if claim[0] != (self.name if claim[1] == 1 else f"{self.name}/epoch-{claim[1]}"):
             raise _Misfit(f"the head names another log, {claim[0]}", (epoch, size))
         if claim[1] != epoch:
             raise _Misfit(f"the head is in epoch {claim[1]}; the records end in epoch {epoch}", (epoch, 0))
