@@ -250,9 +250,18 @@ def test_what_no_application_renders_belongs_to_none() -> None:
 
 def test_an_invalid_application_is_kept_with_its_fault() -> None:
     text = "apiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {name: a}\n"
-    tree = read({"a.yaml": text, "b.yaml": application("b", "x", meta=wave("soon")), "x/c.yaml": config_map("c")})
+    nameless = text.replace("{name: a}", "{}")
+    tree = read(
+        {
+            "n.yaml": nameless,
+            "a.yaml": text,
+            "b.yaml": application("b", "x", meta=wave("soon")),
+            "x/c.yaml": config_map("c"),
+        }
+    )
     assert sorted(tree.applications) == ["a", "b"]
-    assert codes(tree) == ["application-invalid", "sync-wave-invalid"]
+    assert [one.severity.name for one in tree.findings if one.code == "application-invalid"] == ["ERROR", "WARNING"]
+    assert codes(tree) == ["application-invalid", "application-invalid", "sync-wave-invalid"]
 
 
 def test_tools_that_are_missing_are_named_per_application() -> None:

@@ -91,7 +91,8 @@ def test_options_of_the_application_change_the_build() -> None:
         "    kustomize:\n      namePrefix: x-\n      nameSuffix: -y\n      namespace: other\n"
         "      images: ['registry.example.com/web:2']\n"
         "      commonLabels: {team: pay}\n      replicas: [{name: web, count: 5}]\n"
-        '      patches: [{target: {kind: Deployment}, patch: \'[{"op": "add", "path": "/spec/paused", "value": true}]\'}]\n'
+        "      patches:\n        - target: {kind: Deployment}\n"
+        '          patch: \'[{"op": "add", "path": "/spec/paused", "value": true}]\'\n'
     )
     tree = read({"overlay/kustomization.yaml": "resources: [d.yaml]\n", "overlay/d.yaml": deployment}, extra=extra)
     made = tree.of("app")[0]
@@ -156,7 +157,8 @@ def test_applications_in_a_kustomization_that_people_apply_by_hand() -> None:
     tree = read_tree(
         MemoryFiles(
             {
-                "kustomization.yaml": 'resources: [app.yaml]\npatches:\n  - target: {kind: Application}\n    patch: \'[{"op": "replace", "path": "/spec/source/path", "value": "y"}]\'\n',
+                "kustomization.yaml": "resources: [app.yaml]\npatches:\n  - target: {kind: Application}\n"
+                '    patch: \'[{"op": "replace", "path": "/spec/source/path", "value": "y"}]\'\n',
                 "app.yaml": application("app", "nowhere", meta="  namespace: argocd"),
                 "y/c.yaml": config_map("c"),
             }

@@ -357,7 +357,8 @@ def seed(secrets: str) -> str:
 def test_secret_seeds() -> None:
     tree = read(
         seed(
-            "    - {name: db, template: 'Server=db;Password={random}', generate: 32, contentType: text/plain}\n    - name: key\n"
+            "    - {name: db, template: 'Server=db;Password={random}', generate: 32, contentType: text/plain}\n"
+            "    - name: key\n"
         )
     )
     assert [(one.vault, one.secret, one.template, one.generate, one.content_type) for one in tree.seeds] == [

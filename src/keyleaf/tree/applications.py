@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keyleaf.core.finding import Finding, Severity
@@ -78,11 +78,15 @@ def declared(source: Object, namespace: str, generated_by: str = "") -> tuple[De
     """Read an Application; ``namespace`` is where it lands if it does not say."""
     metadata, spec = mapping(source.body.get("metadata")), mapping(source.body.get("spec"))
     findings: list[Finding] = []
-    label = source.name or "an Application without a name"
-    if not spec:
+    label = source.name
+    if not label:
+        # What has no name is a patch or somebody's template: worth saying, and no reason to stop.
+        nameless = _invalid(source, "an Application has no name", "metadata", fix="write metadata.name")
+        findings.append(replace(nameless, severity=Severity.WARNING))
+    elif not spec:
         findings.append(_invalid(source, f"{label} has no spec", "spec", fix="write spec.source and spec.destination"))
     sources = _sources(source, spec)
-    if spec and not sources:
+    if label and spec and not sources:
         findings.append(_invalid(source, f"{label} has no source", "spec", fix="write spec.source or spec.sources"))
     destination = mapping(spec.get("destination"))
     if destination.get("server") and destination.get("name"):

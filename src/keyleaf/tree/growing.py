@@ -184,7 +184,7 @@ class _Growth:
         if is_application(one):
             app, wrong = declared(one, namespace)
             self.findings.extend(wrong)
-            return [app]
+            return [app] if app.name else []
         if not is_application_set(one):
             return []
         found: list[Declared] = []
@@ -193,7 +193,8 @@ class _Growth:
         for child in made.objects:
             app, wrong = declared(child, one.namespace or namespace, one.name)
             self.findings.extend(wrong)
-            found.append(app)
+            if app.name:
+                found.append(app)
         return found
 
     def _adopt(self, candidates: Sequence[Declared]) -> None:
