@@ -148,7 +148,9 @@ MUTANTS = (
         "        if tenant is None:\n            expected",
         "        tenant = tenant or next(iter(self._tenant_of.values()))\n        if False:\n            expected",
     ),
-    Mutant("a disabled identity goes on", "identity/verifier.py", "        if not row.enabled:", "        if False:"),
+    Mutant(
+        "a revoked session goes on", "identity/verifier.py", "if found.issued < row.tokens_valid_from:", "if False:"
+    ),
     Mutant("revocation has no claims challenge", "server/answers.py", "if isinstance(error, Revoked):", "if False:"),
     Mutant(
         "federated subjects have no case",

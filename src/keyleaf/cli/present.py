@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -56,14 +57,24 @@ def finding_as_data(finding: Finding) -> dict[str, str]:
 
 
 def print_findings(findings: Iterable[Finding], *, stderr: bool = False) -> None:
-    """Each finding with its place and owner; errors and warnings with cause and fix too."""
+    """Each finding with its place and owner; errors and warnings with cause and fix too.
+
+    Of notes of one kind only the first is shown, with the number of the others: ``--json`` has all.
+    """
     out = console(stderr=stderr)
-    for finding in findings:
+    listed = list(findings)
+    notes = Counter(finding.code for finding in listed if finding.severity is Severity.NOTE)
+    for finding in listed:
+        others = notes.pop(finding.code, 0) - 1 if finding.severity is Severity.NOTE else 0
+        if others < 0:
+            continue
         style = _STYLES[finding.severity]
         head = f"[{style}]{finding.severity.name.lower()}[/] [bold]{escape(finding.code)}[/]"
         owner = f" [dim]({escape(finding.owner)})[/]" if finding.owner else ""
         place = f"{escape(str(finding.where))}: " if finding.where else ""
         out.print(f"{head} {place}{escape(finding.message)}{owner}")
+        if others:
+            out.print(f"    [dim]and {others} more of this kind; --json lists them[/]")
         if finding.severity is Severity.NOTE:
             continue
         if finding.cause:

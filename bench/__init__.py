@@ -1,0 +1,1 @@
+"""Measurements: each figure beside its ceiling or peer in the same run, written to bench/results/."""
