@@ -33,6 +33,7 @@ def findings(spec: str, body: str = "", extra: str = "") -> list[str]:
         ("['https://git.example.com/other/*']", True),
         ("['*', '!https://git.example.com/shop/tree.git']", True),
         ("[]", True),
+        ("['https://git.example.com/${TEAM}/*']", False),
     ],
 )
 def test_source_repositories(repositories: str, wrong: bool) -> None:

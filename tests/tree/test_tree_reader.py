@@ -234,6 +234,14 @@ def test_a_broken_file_is_told_by_its_owner_and_the_rest_is_read() -> None:
     assert all(one.owner == "root" for one in tree.findings)
 
 
+def test_a_source_without_a_repository_is_invalid() -> None:
+    tree = read(
+        {"a.yaml": application("a", "x").replace(f"    repoURL: {REPOSITORY}\n", ""), "x/c.yaml": config_map("c")}
+    )
+    assert tree.applications["a"].sources[0].reason == "it names no repository"
+    assert codes(tree) == ["application-invalid"]
+
+
 def test_a_list_is_its_items() -> None:
     body = "apiVersion: v1\nkind: List\nitems:\n" + "".join(
         f"  - apiVersion: v1\n    kind: ConfigMap\n    metadata: {{name: {name}}}\n" for name in ("one", "two")

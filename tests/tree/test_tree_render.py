@@ -167,6 +167,18 @@ def test_applications_in_a_kustomization_that_people_apply_by_hand() -> None:
     assert [one.name for one in tree.of("app")] == ["c"]
 
 
+def test_applications_in_a_kustomization_that_cannot_be_built_are_read_as_written() -> None:
+    files = {
+        "dev/kustomization.yaml": "namePrefix: x-\nresources: [../shared/app.yaml]\n",
+        "prod/kustomization.yaml": "namePrefix: y-\nresources: [../shared/app.yaml]\n",
+        "shared/app.yaml": application("app", "y"),
+        "y/c.yaml": config_map("c"),
+    }
+    tree = read_tree(MemoryFiles(files), tools=Tools(path=""))
+    assert [(one.name, one.application) for one in tree.manifests] == [("c", "app")]
+    assert [one.code for one in tree.findings] == ["applications-not-rendered"] * 2
+
+
 def program(folder: Path, name: str, body: str) -> Path:
     """A stand-in for a tool, to see how it is called."""
     folder.mkdir(exist_ok=True)

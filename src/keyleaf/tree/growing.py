@@ -24,6 +24,7 @@ from keyleaf.tree.sources import Sources
 CONTROL_PLANE = "argocd"
 _MAKES_APPLICATIONS = re.compile(rb"^kind:\s*(?:Application|ApplicationSet)\s*$", re.MULTILINE)
 _TOOLS_AT_ONCE = 4
+_TOLD = frozenset({"source-path-missing", "values-file-missing", "application-invalid"})
 Identity = tuple[str, str]
 Mark = tuple[Location, str, str, str]
 Outcome = list[tuple[SourceSpec, Rendered]]
@@ -111,7 +112,7 @@ class _Growth:
             if (finding.code, finding.where) not in told:
                 # Nobody applies this file as far as can be told: it is worth saying, and stops nothing.
                 self.findings.append(replace(finding, severity=min(finding.severity, Severity.WARNING)))
-        return Grown(nodes, remaining, self.findings)
+        return Grown(nodes, list({_mark(one): one for one in remaining}.values()), self.findings)
 
     def _bundles(self, scanned: Scan) -> list[Object]:
         """Objects of kustomizations that people apply by hand and that hold Applications."""
@@ -120,10 +121,27 @@ class _Growth:
             if self._holds_applications(folder):
                 outcome = render_kustomize(self.repository, folder, {}, self.sources.tools)
                 found.extend(self._bundle(folder, self.repository.kustomization(folder), outcome))
+                if outcome.state == "not-rendered":
+                    found.extend(self._as_written(folder))
         for folder in scanned.charts:
             template = self._application_template(folder)
             if template:
                 found.extend(self._bundle(folder, template, self.sources.render_chart(folder)))
+        return found
+
+    def _as_written(self, folder: str, depth: int = 0) -> list[Object]:
+        """The Applications that a kustomization names, without its changes: better than none of them."""
+        path = self.repository.kustomization(folder)
+        if not path or depth > 16:
+            return []
+        found: list[Object] = []
+        for name in kustomize_paths(self.repository, folder, path):
+            if self.repository.has(name):
+                listed = self.repository.parsed(name).objects if name.endswith((".yaml", ".yml", ".json")) else ()
+                found += [one for one in listed if is_application(one) and "source" in str(one.body.get("spec"))]
+                found += [one for one in listed if is_application_set(one)]
+            else:
+                found += self._as_written(name, depth + 1)
         return found
 
     def _bundle(self, folder: str, path: str, outcome: Rendered) -> list[Object]:
@@ -294,7 +312,8 @@ class _Growth:
         return app.name if app.namespace == self._control else f"{app.namespace}/{app.name}"
 
     def _unrendered(self, node: Node, spec: SourceSpec, outcome: Rendered) -> None:
-        if outcome.state == "rendered" or any(one.code == "source-path-missing" for one in outcome.findings):
+        # A finding of its own says it better.
+        if outcome.state == "rendered" or {one.code for one in outcome.findings} & _TOLD:
             return
         self.findings.append(_unrendered_finding(node, spec, outcome))
 

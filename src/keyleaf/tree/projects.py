@@ -11,8 +11,9 @@ from typing import Any
 from keyleaf.core.finding import Finding, Severity
 from keyleaf.tree.applications import Declared
 from keyleaf.tree.globs import matches
-from keyleaf.tree.model import Manifest
+from keyleaf.tree.model import Manifest, Unknown
 from keyleaf.tree.objects import CLUSTER_SCOPED, items, mapping, strings, text
+from keyleaf.tree.placeholders import known
 from keyleaf.tree.repository import normal_url, without_credentials
 
 _LOCAL = {"https://kubernetes.default.svc": "in-cluster"}
@@ -34,6 +35,8 @@ def check_project(app: Declared, key: str, project: Manifest | None, made: Itera
         return
     spec = mapping(project.body.get("spec"))
     for source in app.sources:
+        if _unsure((source.repo_url, *strings(spec.get("sourceRepos")))):
+            continue
         if not allowed(strings(spec.get("sourceRepos")), source.repo_url, _same_repository):
             yield Finding(
                 "project-forbids-source",
@@ -44,7 +47,7 @@ def check_project(app: Declared, key: str, project: Manifest | None, made: Itera
                 f"spec.sourceRepos at {project.where} does not list it",
                 "add the repository to spec.sourceRepos, or use another project",
             )
-    if not _destination_allowed(spec, app):
+    if not _unsure((app.server, app.destination_namespace)) and not _destination_allowed(spec, app):
         yield Finding(
             "project-forbids-destination",
             Severity.ERROR,
@@ -73,6 +76,11 @@ def allowed(patterns: Iterable[str], value: str, fits: Any) -> bool:
     if any(pattern.startswith("!") and fits(pattern[1:], value) for pattern in listed):
         return False
     return any(not pattern.startswith("!") and fits(pattern, value) for pattern in listed)
+
+
+def _unsure(texts: Iterable[str]) -> bool:
+    """Whether one of them is filled in elsewhere, so that nothing can be said."""
+    return any(isinstance(known(text), Unknown) for text in texts)
 
 
 def _same_repository(pattern: str, value: str) -> bool:

@@ -91,6 +91,17 @@ class Sources:
             if isinstance(checked, Unknown):
                 reason = f"its {word} {value!r} is {checked.reason}"
                 return Rendered(explicit or ("helm" if spec.chart else "none"), (), (), "unresolved", reason)
+        if not spec.repo_url:
+            finding = Finding(
+                "application-invalid",
+                Severity.ERROR,
+                f"a source of {app.name} has no repoURL",
+                "",
+                spec.where,
+                "Argo CD would not render it",
+                "write the repository's address",
+            )
+            return Rendered(explicit or "none", (), (finding,), "not-rendered", "it names no repository")
         if spec.ref and not spec.path and not spec.chart:
             return Rendered("none")
         if spec.chart:
