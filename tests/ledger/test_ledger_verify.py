@@ -114,6 +114,16 @@ def flip_column(chance: random.Random, c: sqlite3.Connection, _: Original) -> tu
     return number, False
 
 
+def retype(chance: random.Random, c: sqlite3.Connection, _: Original) -> tuple[int | None, bool]:
+    """SQLite keeps what it is given: a text where bytes belong, a number, a text where a number belongs."""
+    number = chance.randrange(RECORDS)
+    change = chance.choice(
+        ["entry = CAST(entry AS TEXT)", "leaf = 1000000000000", "entry = 7.5", "time = 'x'", "identity = x'00'"]
+    )
+    c.execute(f"UPDATE ledger_entry SET {change} WHERE seq = ?", (number,))
+    return number, False
+
+
 def delete(chance: random.Random, c: sqlite3.Connection, _: Original) -> tuple[int | None, bool]:
     first = chance.randrange(RECORDS)
     c.execute("DELETE FROM ledger_entry WHERE seq BETWEEN ? AND ?", (first, first + chance.randrange(3)))
@@ -129,7 +139,8 @@ def delete_and_renumber(chance: random.Random, c: sqlite3.Connection, _: Origina
 
 
 def insert(chance: random.Random, c: sqlite3.Connection, _: Original) -> tuple[int | None, bool]:
-    place, source = chance.randrange(RECORDS + 1), chance.randrange(RECORDS)
+    place = chance.randrange(RECORDS + 1)
+    source = chance.choice([n for n in range(RECORDS) if n != place])  # the same one twice is one too many after it
     for seq in range(RECORDS - 1, place - 1, -1):
         c.execute("UPDATE ledger_entry SET seq = ? WHERE seq = ?", (seq + 1, seq))
     source += source >= place
@@ -238,6 +249,9 @@ def edit_head(chance: random.Random, c: sqlite3.Connection, _: Original) -> tupl
             "origin = origin || '/epoch-1'",
             "vkey = replace(vkey, 'A', 'B')",
             "format = 2",
+            "size = 'many'",
+            "frontier = 'x'",
+            "epoch = 'x'",
         ]
     )
     c.execute(f"UPDATE ledger_head SET {change}")
@@ -247,6 +261,7 @@ def edit_head(chance: random.Random, c: sqlite3.Connection, _: Original) -> tupl
 MUTATIONS_OF: list[Mutation] = [
     flip_bit,
     flip_column,
+    retype,
     delete,
     delete_and_renumber,
     insert,

@@ -76,7 +76,7 @@ def stored_entries(connection: Any, *, epoch: int | None = None, after: int = -1
                 (number, position, _CHUNK),
             )
             for row in rows:
-                yield Stored(row[0], row[1], bytes(row[2]), bytes(row[3]), (row[4], row[5], row[6]))
+                yield Stored(_number(row[0]), _number(row[1]), _blob(row[2]), _blob(row[3]), (row[4], row[5], row[6]))
             if len(rows) < _CHUNK:
                 break
             position = rows[-1][1]
@@ -85,8 +85,10 @@ def stored_entries(connection: Any, *, epoch: int | None = None, after: int = -1
 _EPOCHS = "SELECT DISTINCT epoch FROM ledger_entry ORDER BY epoch"
 
 
-def query(connection: Any, wanted: Filter, *, limit: int | None = None) -> Iterator[Record]:
-    """The records that pass ``wanted``, oldest first."""
+def query(
+    connection: Any, wanted: Filter, *, limit: int | None = None, after: tuple[int, int] = (0, -1)
+) -> Iterator[Record]:
+    """The records that pass ``wanted``, oldest first, from the one that follows epoch and number ``after``."""
     conditions, parameters = ["1 = 1"], []
     if wanted.since is not None:
         conditions.append("time >= ?")
@@ -95,7 +97,7 @@ def query(connection: Any, wanted: Filter, *, limit: int | None = None) -> Itera
         conditions.append("time < ?")
         parameters.append(wanted.until)
     taken = 0
-    position = (0, -1)
+    position = after
     while True:
         rows = _all(
             connection,
@@ -104,7 +106,7 @@ def query(connection: Any, wanted: Filter, *, limit: int | None = None) -> Itera
             (*position, *parameters, _CHUNK),
         )
         for row in rows:
-            record = decode(bytes(row[2]))
+            record = decode(_blob(row[2]))
             if wanted.takes(record):
                 yield record
                 taken += 1
@@ -128,7 +130,7 @@ def last(connection: Any, wanted: Filter, count: int) -> list[Record]:
             (*position, _CHUNK),
         )
         for row in rows:
-            record = decode(bytes(row[2]))
+            record = decode(_blob(row[2]))
             in_time = (wanted.since is None or record.time >= wanted.since) and (
                 wanted.until is None or record.time < wanted.until
             )
@@ -148,7 +150,7 @@ def reads_of(connection: Any, resource: str) -> list[Record]:
         "WHERE resource = ? GROUP BY identity) n ON e.identity = n.identity AND e.time = n.newest WHERE e.resource = ?",
         (resource.lower(), resource.lower()),
     )
-    return sorted((decode(bytes(row[0])) for row in rows), key=lambda record: record.time, reverse=True)
+    return sorted((decode(_blob(row[0])) for row in rows), key=lambda record: record.time, reverse=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,16 @@ class StoredNote:
 def notes(connection: Any) -> list[StoredNote]:
     """Every stored checkpoint, oldest first."""
     rows = _all(connection, "SELECT note, epoch, size, frontier FROM ledger_checkpoint ORDER BY epoch, size")
-    return [StoredNote(str(row[0]), (row[1], row[2], bytes(row[3]))) for row in rows]
+    return [StoredNote(str(row[0]), (row[1], row[2], _blob(row[3]))) for row in rows]
+
+
+def _blob(value: object) -> bytes:
+    """The bytes in a cell; SQLite holds whatever somebody put there, and what are no bytes are none of ours."""
+    return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else b""
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else -1
 
 
 def _all(connection: Any, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:

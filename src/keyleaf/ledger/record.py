@@ -91,7 +91,7 @@ def decode(entry: bytes) -> Record:
     try:
         return msgspec.json.decode(entry, type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise LedgerError("an entry of the log is not a record") from None
+        raise LedgerError("an entry of the log is not a record", hint="keyleaf audit verify") from None
 
 
 def _clean(record: Record) -> Record:

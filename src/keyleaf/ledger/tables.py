@@ -91,7 +91,9 @@ def read_head(connection: Any, *, lock: bool = False) -> Head | None:
         raise LedgerError(f"the log has format {row[0]}; this program writes format {FORMAT}")
     try:
         frontier = Frontier.parse(row[3], bytes(row[4]))
-    except ValueError:
+        if not isinstance(row[2], int) or not isinstance(row[5], int):
+            raise ValueError("no number")
+    except (TypeError, ValueError):
         raise LedgerError("the log's head does not fit itself", hint="keyleaf audit verify") from None
     return Head(row[1], row[2], frontier, row[5], row[6])
 
