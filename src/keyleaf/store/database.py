@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from keyleaf.core.errors import InputError, StateError
@@ -20,6 +20,7 @@ Dialect = Literal["sqlite", "postgresql"]
 
 _BUSY_MILLISECONDS = 10_000
 _POOL = 8
+_USERS = 0x6B65796C_01  # every connection to a Postgres database holds this lock shared
 
 
 class Database:
@@ -50,7 +51,7 @@ class Database:
             with engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
                 connection.rollback()
-        except (OperationalError, DBAPIError) as error:
+        except (DBAPIError, UnicodeError) as error:
             engine.dispose()
             shown = parsed.render_as_string(hide_password=True)
             raise StateError(f"cannot open the database {shown}", hint=_reason(error)) from None
@@ -91,6 +92,20 @@ class Database:
 
         with self.write() as connection:
             upgrade(connection)
+
+    def claim(self, connection: Connection) -> None:
+        """Make sure, until ``connection`` commits, that no other process uses the database.
+
+        Only Postgres needs this: a SQLite file is guarded by the lock of its state directory. Call it on the first
+        connection that this process has opened.
+
+        Raises:
+            StateError: another process is connected.
+        """
+        if self.dialect == "sqlite":
+            return
+        if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _USERS}).scalar_one():
+            raise StateError("another keyleaf is using the database", hint="stop every server of it first")
 
     def close(self) -> None:
         """Close every connection."""
@@ -146,7 +161,15 @@ def _sqlite_engine(url: URL) -> Engine:
 
 
 def _postgres_engine(url: URL) -> Engine:
-    return create_engine(url, pool_size=_POOL, max_overflow=2 * _POOL, pool_pre_ping=True)
+    engine = create_engine(url, pool_size=_POOL, max_overflow=2 * _POOL, pool_pre_ping=True)
+
+    @event.listens_for(engine, "connect")
+    def _sign_in(connection: Any, _record: object) -> None:
+        # Held until the connection closes; waits only while a root key is being changed.
+        connection.execute("SELECT pg_advisory_lock_shared(%s)", (_USERS,))
+        connection.commit()
+
+    return engine
 
 
 def _reason(error: Exception) -> str:

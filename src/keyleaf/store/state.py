@@ -44,6 +44,11 @@ class StateDirectory:
         return self.root / "root.key"
 
     @property
+    def next_root_key(self) -> Path:
+        """A new root key from before the database changes over to it until it takes the old one's place."""
+        return self.root / "root.key.next"
+
+    @property
     def connection(self) -> Path:
         return self.root / "connection.json"
 
@@ -73,11 +78,16 @@ def write_private(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        replace_durably(Path(name), path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
+
+
+def replace_durably(source: Path, target: Path) -> None:
+    """Give ``source`` the name of ``target`` in the same directory, so that a power cut does not undo it."""
+    source.replace(target)
+    directory = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
