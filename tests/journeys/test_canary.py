@@ -108,7 +108,9 @@ def test_a_canary_is_found_nowhere(running: tuple[Path, int], tmp_path: Path) ->
         said += finished.stdout + finished.stderr
     # The app that reads it just in time does so by its own identity; only the length of what it got is printed.
     program = (
-        "import os; from azure.identity import DefaultAzureCredential; from azure.keyvault.secrets import SecretClient\n"
+        "import os\n"
+        "from azure.identity import DefaultAzureCredential\n"
+        "from azure.keyvault.secrets import SecretClient\n"
         "vault = SecretClient(os.environ['AZURE_KEYVAULT_URL'], DefaultAzureCredential())\n"
         "print(len(vault.get_secret('payments-api-key').value))"
     )
