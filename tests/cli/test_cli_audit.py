@@ -136,7 +136,8 @@ def test_verify_names_what_was_altered(copied: Path, tmp_path: Path) -> None:
     good = audit(copied, "verify", "--anchor", str(anchor))
     assert (good.returncode, good.stderr) == (0, "")
     records = answer(copied, "query", "--status", "403")
-    change(copied, "UPDATE ledger_entry SET entry = replace(entry, 'denied', 'allows') WHERE epoch = 1")
+    allowed = "entry = CAST(replace(CAST(entry AS TEXT), '\"denied\"', '\"allowed\"') AS BLOB)"
+    change(copied, f"UPDATE ledger_entry SET {allowed} WHERE epoch = 1 AND seq = {records[0]['seq']}")
     bad = audit(copied, "verify", "--anchor", str(anchor), "--json")
     report = json.loads(bad.stdout)
     assert (bad.returncode, report["fits"]) == (1, False)

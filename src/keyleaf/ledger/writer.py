@@ -71,8 +71,10 @@ class _Waiting:
 class Ledger:
     """One append-only log. See the module's docstring for its rules."""
 
-    def __init__(self, url: str, signer: Signer, writer_lock: Any, on_checkpoint: Callable[[str], None] | None) -> None:
-        self._connection = connect(url)
+    def __init__(
+        self, connection: Any, signer: Signer, writer_lock: Any, on_checkpoint: Callable[[str], None] | None
+    ) -> None:
+        self._connection = connection
         self._signer = signer
         self._lock = writer_lock
         self._on_checkpoint = on_checkpoint
@@ -96,18 +98,20 @@ class Ledger:
         writer_lock: Any = None,
         known: Checkpoint | None = None,
         on_checkpoint: Callable[[str], None] | None = None,
+        connecting: Callable[[str], Any] = connect,
     ) -> Ledger:
         """Open the log, or begin it, and check that it fits its last checkpoint.
 
         Args:
             writer_lock: held around every transaction; shared with whoever else writes to the same SQLite file.
             known: the last checkpoint as kept outside the database; a log shorter than it has been rolled back.
+            connecting: opens the driver's connection; another one lets a simulation stand for the disk.
             on_checkpoint: called with each new signed note, to keep it outside the database.
 
         Raises:
             LedgerError: the log does not fit; nothing has been written.
         """
-        ledger = Ledger(url, signer, writer_lock or threading.Lock(), on_checkpoint)
+        ledger = Ledger(connecting(url), signer, writer_lock or threading.Lock(), on_checkpoint)
         try:
             with ledger._transaction():
                 create(ledger._connection)
