@@ -77,19 +77,21 @@ class HotReads:
         parts = raw_path[len(_PREFIX) :].rstrip(b"/").split(b"/")
         if len(parts) > 2 or b"%" in raw_path or not parts[0] or not self._query_is_plain(scope["query_string"]):
             return None
-        host = authorization = agent = b""
+        host: bytes | None = None
+        authorization: bytes | None = None
+        agent = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
-                if authorization:
+                if authorization is not None:
                     return None
                 authorization = value
             elif name == b"host":
-                if host:
+                if host is not None:
                     return None
                 host = value
             elif name == b"user-agent":
                 agent = value
-        if authorization[:7].lower() != b"bearer ":
+        if host is None or authorization is None or authorization[:7].lower() != b"bearer ":
             return None
         caches = pipeline.caches
         now = pipeline.clock.now()

@@ -48,8 +48,8 @@ async def read_body(receive: Receive, headers: dict[str, str]) -> bytes:
         Disconnected: the client went away.
     """
     length = headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > MAX_BODY:
-        raise ServiceError(413, "RequestEntityTooLarge", f"The request's body is larger than {MAX_BODY} bytes.")
+    if not (length.isascii() and length.isdigit()) or int(length) > MAX_BODY:
+        raise _too_large()
     parts: list[bytes] = []
     size = 0
     while True:
@@ -59,7 +59,17 @@ async def read_body(receive: Receive, headers: dict[str, str]) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > MAX_BODY:
-            raise ServiceError(413, "RequestEntityTooLarge", f"The request's body is larger than {MAX_BODY} bytes.")
+            raise _too_large()
         parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)
+
+
+def _too_large() -> ServiceError:
+    # The rest of the body is not waited for, so the connection cannot be used any further.
+    return ServiceError(
+        413,
+        "RequestEntityTooLarge",
+        f"The request's body is larger than {MAX_BODY} bytes.",
+        headers={"Connection": "close"},
+    )
