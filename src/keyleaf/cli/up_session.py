@@ -13,10 +13,11 @@ from rich.live import Live
 from rich.markup import escape
 
 from keyleaf.cli.present import console, print_findings, print_json
-from keyleaf.cli.session import Options, Session, connect, remember_tree
+from keyleaf.cli.session import Options, Session, connect, read_connection, remember_tree
 from keyleaf.cli.up_asked import Asked
 from keyleaf.cli.up_proof import Proof, prove
 from keyleaf.cli.up_reads import Reads
+from keyleaf.cli.up_remembered import recall, remember
 from keyleaf.cli.up_round import Converged, converge
 from keyleaf.cli.up_server import EmbeddedServer
 from keyleaf.cli.up_source import SourceTree
@@ -57,12 +58,22 @@ class UpSession:
             await server.ready()
             self._say(f"the embedded Azure is ready ({self._since()})")
             tree, root = await reading
-            await warming
-            session = await asyncio.to_thread(self._connect)
-            self._round = await asyncio.to_thread(self._converge, session, tree)
-            remember_tree(session.local, self._asked.path, self._asked.revision)
-            async with self._supervised(session, self._round.endpoints) as (supervisor, fetcher):
-                await supervisor.apply(run_spec(tree, str(root)), self._round.endpoints)
+            connection = read_connection(self._asked.state) or {}
+            known = recall(self._asked.state, tree, connection)
+            async with self._supervised(str(connection["issuer"]), known or Endpoints("", "", "")) as (
+                supervisor,
+                fetcher,
+            ):
+                spec = run_spec(tree, str(root))
+                if known is not None:
+                    await supervisor.apply(spec, known)
+                await warming
+                session = await asyncio.to_thread(self._connect)
+                self._round = await asyncio.to_thread(self._converge, session, tree)
+                remember_tree(session.local, self._asked.path, self._asked.revision)
+                remember(self._asked.state, tree, self._round.endpoints)
+                fetcher.use(self._round.endpoints)
+                await supervisor.apply(spec, self._round.endpoints)
                 if self._asked.once:
                     return await self._finish(session, supervisor, fetcher)
                 await self._follow(session, supervisor, fetcher, server)
@@ -85,10 +96,10 @@ class UpSession:
 
     @contextlib.asynccontextmanager
     async def _supervised(
-        self, session: Session, endpoints: Endpoints
+        self, issuer_url: str, endpoints: Endpoints
     ) -> AsyncIterator[tuple[Supervisor, VaultFetcher]]:
         timer = SystemTimer()
-        issuer = ServiceAccountIssuer.open(self._asked.state / "oidc" / "local", session.named["issuer"])
+        issuer = ServiceAccountIssuer.open(self._asked.state / "oidc" / "local", issuer_url)
         tokens = TokenKeeper(issuer, timer)
         fetcher = VaultFetcher(endpoints, tokens, timer)
         supervisor = Supervisor(self._asked.state, tokens, fetcher, timer=timer, changed=self._changed.set)
@@ -144,6 +155,7 @@ class UpSession:
                 self._say(f"the change is not carried out: {error}")
                 continue
             fetcher.use(self._round.endpoints)
+            remember(self._asked.state, tree, self._round.endpoints)
             changes = await supervisor.apply(run_spec(tree, str(root)), self._round.endpoints)
             touched = (*changes.started, *changes.restarted, *changes.stopped)
             if touched or self._round.changed:
