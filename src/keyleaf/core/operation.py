@@ -110,6 +110,7 @@ class Operation:
         demand: builds the demand; it may read the database (to find a vault's scope) but never writes.
         handler: does the work inside the transaction that the server opened; raises ServiceError.
         mutates: opens a writing transaction, and the audit record commits with it.
+        request: the shape of the JSON body that the handler reads; None where it reads none. For describing only.
     """
 
     name: str
@@ -120,3 +121,4 @@ class Operation:
     access: Literal["demand", "token", "public"] = "demand"
     demand: Callable[[Connection, Call], Demand] | None = None
     mutates: bool = False
+    request: type | None = None

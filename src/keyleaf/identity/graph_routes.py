@@ -80,13 +80,26 @@ def graph_operations(service: IdentityService) -> list[Operation]:
     graph = _Graph(service)
     made: list[Operation] = []
 
-    def add(name: str, method: str, paths: tuple[str, ...], act: _Act, mutates: bool = True) -> None:
+    def add(
+        name: str, method: str, paths: tuple[str, ...], act: _Act, mutates: bool = True, request: type | None = None
+    ) -> None:
         def handler(conn: Connection, call: Call) -> Reply:
             graph.authorize(conn, call)
             return act(graph, conn, call)
 
         for path in paths:
-            made.append(Operation(name, method, f"/v1.0/{path}", "graph", handler, access="token", mutates=mutates))
+            made.append(
+                Operation(
+                    name,
+                    method,
+                    f"/v1.0/{path}",
+                    "graph",
+                    handler,
+                    access="token",
+                    mutates=mutates,
+                    request=request,
+                )
+            )
 
     def both(kind: str, rest: str = "") -> tuple[str, ...]:
         # The second form is ``applications(appId='…')``: one segment that the handler takes apart.
@@ -95,23 +108,35 @@ def graph_operations(service: IdentityService) -> list[Operation]:
     application, one_principal = "applications/{application}", "servicePrincipals/{service_principal}"
     federated = "/federatedIdentityCredentials"
     add("ApplicationList", "GET", ("applications",), _Graph.list_applications, False)
-    add("ApplicationCreate", "POST", ("applications",), _Graph.create_application)
+    add("ApplicationCreate", "POST", ("applications",), _Graph.create_application, request=_Application)
     add("ServicePrincipalList", "GET", ("servicePrincipals",), _Graph.list_service_principals, False)
-    add("ServicePrincipalCreate", "POST", ("servicePrincipals",), _Graph.create_service_principal)
+    add(
+        "ServicePrincipalCreate",
+        "POST",
+        ("servicePrincipals",),
+        _Graph.create_service_principal,
+        request=_ServicePrincipal,
+    )
     add("ServicePrincipalGet", "GET", (one_principal,), _Graph.get, False)
-    add("ServicePrincipalUpdate", "PATCH", (one_principal,), _Graph.update)
+    add("ServicePrincipalUpdate", "PATCH", (one_principal,), _Graph.update, request=_ServicePrincipal)
     add("ApplicationGet", "GET", (application,), _Graph.get, False)
-    add("ApplicationUpdate", "PATCH", (application,), _Graph.update)
+    add("ApplicationUpdate", "PATCH", (application,), _Graph.update, request=_Application)
     add("DirectoryObjectGet", "GET", ("{keyed}",), _Graph.get, False)
     add("DirectoryObjectUpdate", "PATCH", ("{keyed}",), _Graph.update)
     add("ApplicationDelete", "DELETE", both(application), _Graph.delete_application)
-    add("ApplicationAddPassword", "POST", both(application, "/addPassword"), _Graph.add_password)
-    add("ApplicationRemovePassword", "POST", both(application, "/removePassword"), _Graph.remove_password)
+    add("ApplicationAddPassword", "POST", both(application, "/addPassword"), _Graph.add_password, request=_AddPassword)
+    add(
+        "ApplicationRemovePassword",
+        "POST",
+        both(application, "/removePassword"),
+        _Graph.remove_password,
+        request=_RemovePassword,
+    )
     add("FederatedCredentialList", "GET", both(application, federated), _Graph.list_federated, False)
-    add("FederatedCredentialCreate", "POST", both(application, federated), _Graph.create_federated)
+    add("FederatedCredentialCreate", "POST", both(application, federated), _Graph.create_federated, request=_Federated)
     one = both(application, federated + "/{credential}")
     add("FederatedCredentialGet", "GET", one, _Graph.get_federated, False)
-    add("FederatedCredentialUpdate", "PATCH", one, _Graph.update_federated)
+    add("FederatedCredentialUpdate", "PATCH", one, _Graph.update_federated, request=_Federated)
     add("FederatedCredentialDelete", "DELETE", one, _Graph.delete_federated)
     revoke = both(one_principal, "/revokeSignInSessions")
     add("ServicePrincipalRevokeSessions", "POST", revoke, _Graph.revoke_sessions)

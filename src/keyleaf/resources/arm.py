@@ -83,6 +83,7 @@ def operation(
     *,
     at: str = "",
     demand: Callable[[Connection, Call], Demand] | None = None,
+    request: type[msgspec.Struct] | None = None,
 ) -> Operation:
     """One ARM operation; ``at`` is the template of the scope that is asked for, by default the pattern itself."""
     return Operation(
@@ -94,6 +95,7 @@ def operation(
         access="demand",
         demand=demand or demanding(action, at or pattern),
         mutates=method in ("PUT", "PATCH", "DELETE") or (method == "POST" and action.endswith(("write", "action"))),
+        request=request,
     )
 
 

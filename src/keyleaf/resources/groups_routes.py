@@ -59,7 +59,7 @@ def operations(empty_group: EmptyGroup) -> list[Operation]:
         operation("SubscriptionGet", "GET", _SUBSCRIPTION, _subscription, "Microsoft.Resources/subscriptions/read"),
         operation("ResourceGroupList", "GET", f"{_SUBSCRIPTION}/resourceGroups", _list, _READ, at=_SUBSCRIPTION),
         operation("ResourceGroupGet", "GET", _GROUP, _get, _READ),
-        operation("ResourceGroupPut", "PUT", _GROUP, _put, _WRITE),
+        operation("ResourceGroupPut", "PUT", _GROUP, _put, _WRITE, request=_GroupBody),
         operation("ResourceGroupDelete", "DELETE", _GROUP, _delete, _DELETE),
     ]
 

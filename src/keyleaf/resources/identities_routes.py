@@ -125,14 +125,21 @@ def operations(randomness: Randomness) -> list[Operation]:
         operation("IdentityListBySubscription", "GET", in_subscription, _list, read, at=_SUBSCRIPTION),
         operation("IdentityListByGroup", "GET", _EVERY, _list, read, at=_GROUP),
         operation("IdentityGet", "GET", _ONE, _get, read),
-        operation("IdentityPut", "PUT", _ONE, _put, write),
-        operation("IdentityPatch", "PATCH", _ONE, _patch, write),
+        operation("IdentityPut", "PUT", _ONE, _put, write, request=_IdentityBody),
+        operation("IdentityPatch", "PATCH", _ONE, _patch, write, request=_IdentityBody),
         operation("IdentityDelete", "DELETE", _ONE, _delete, delete),
         operation(
             "FederatedCredentialList", "GET", _CREDENTIALS, _list_credentials, f"{_CREDENTIAL_TYPE}/read", at=_ONE
         ),
         operation("FederatedCredentialGet", "GET", _CREDENTIAL, _get_credential, f"{_CREDENTIAL_TYPE}/read"),
-        operation("FederatedCredentialPut", "PUT", _CREDENTIAL, _put_credential, f"{_CREDENTIAL_TYPE}/write"),
+        operation(
+            "FederatedCredentialPut",
+            "PUT",
+            _CREDENTIAL,
+            _put_credential,
+            f"{_CREDENTIAL_TYPE}/write",
+            request=_CredentialBody,
+        ),
         operation("FederatedCredentialDelete", "DELETE", _CREDENTIAL, _delete_credential, f"{_CREDENTIAL_TYPE}/delete"),
     ]
 

@@ -64,7 +64,7 @@ def operations() -> list[Operation]:
         found += [
             operation("RoleAssignmentList", "GET", every, _list, _READ, demand=demand_at_scope(_READ)),
             operation("RoleAssignmentGet", "GET", one, _get, _READ, demand=demand_at_scope(_READ)),
-            operation("RoleAssignmentPut", "PUT", one, _put, _WRITE, demand=_demand_write),
+            operation("RoleAssignmentPut", "PUT", one, _put, _WRITE, demand=_demand_write, request=_RoleAssignmentBody),
             operation("RoleAssignmentDelete", "DELETE", one, _delete, _DELETE, demand=_demand_delete),
         ]
     return found

@@ -60,7 +60,9 @@ def operations() -> list[Operation]:
             ("RoleDefinitionPut", "PUT", one, _put, _WRITE),
             ("RoleDefinitionDelete", "DELETE", one, _delete, _DELETE),
         ):
-            found.append(operation(name, method, pattern, handler, action, demand=demand_at_scope(action)))
+            request = _RoleDefinitionBody if handler is _put else None
+            demand = demand_at_scope(action)
+            found.append(operation(name, method, pattern, handler, action, demand=demand, request=request))
     return found
 
 

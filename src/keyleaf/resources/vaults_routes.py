@@ -73,10 +73,12 @@ def operations(keyring: Keyring, vault_uri: VaultUri) -> list[Operation]:
         operation("VaultListBySubscription", "GET", f"{_PROVIDER}/vaults", vaults.list, read, at=_SUBSCRIPTION),
         operation("VaultListByGroup", "GET", _EVERY, vaults.list, read, at=_GROUP),
         operation("VaultGet", "GET", _ONE, vaults.get, read),
-        operation("VaultPut", "PUT", _ONE, vaults.put, write),
-        operation("VaultPatch", "PATCH", _ONE, vaults.patch, write),
+        operation("VaultPut", "PUT", _ONE, vaults.put, write, request=VaultBody),
+        operation("VaultPatch", "PATCH", _ONE, vaults.patch, write, request=VaultBody),
         operation("VaultDelete", "DELETE", _ONE, _delete, f"{VAULT_TYPE}/delete"),
-        operation("VaultAccessPolicyPut", "PUT", _POLICIES, vaults.put_policies, policies, at=_ONE),
+        operation(
+            "VaultAccessPolicyPut", "PUT", _POLICIES, vaults.put_policies, policies, at=_ONE, request=PoliciesBody
+        ),
         operation(
             "VaultListDeleted",
             "GET",
@@ -88,7 +90,13 @@ def operations(keyring: Keyring, vault_uri: VaultUri) -> list[Operation]:
         operation("VaultGetDeleted", "GET", _DELETED, _get_deleted, f"{gone}/read", at=_SUBSCRIPTION),
         operation("VaultPurge", "POST", f"{_DELETED}/purge", _purge, f"{gone}/purge/action", at=_SUBSCRIPTION),
         operation(
-            "VaultCheckName", "POST", available, _check_name, f"{provider}/checkNameAvailability/read", at=_SUBSCRIPTION
+            "VaultCheckName",
+            "POST",
+            available,
+            _check_name,
+            f"{provider}/checkNameAvailability/read",
+            at=_SUBSCRIPTION,
+            request=NameBody,
         ),
     ]
 

@@ -196,12 +196,23 @@ def operations(keyring: Keyring, randomness: Randomness) -> list[Operation]:
     read, write = on_secret("getSecret/action"), on_secret("setSecret/action", requested=True)
     change, metadata = on_secret("update/action"), on_secret("readMetadata/action")
     return [
-        Operation("SecretSet", "PUT", one, "vault", handlers.set, demand=write, mutates=True),
+        Operation("SecretSet", "PUT", one, "vault", handlers.set, demand=write, mutates=True, request=SetRequest),
         Operation("SecretGet", "GET", one, "vault", handlers.get, demand=read),
         Operation("SecretListVersions", "GET", f"{one}/versions", "vault", handlers.list_versions, demand=metadata),
         Operation("SecretGet", "GET", version, "vault", handlers.get, demand=read),
-        Operation("SecretUpdate", "PATCH", one, "vault", handlers.update, demand=change, mutates=True),
-        Operation("SecretUpdate", "PATCH", version, "vault", handlers.update, demand=change, mutates=True),
+        Operation(
+            "SecretUpdate", "PATCH", one, "vault", handlers.update, demand=change, mutates=True, request=UpdateRequest
+        ),
+        Operation(
+            "SecretUpdate",
+            "PATCH",
+            version,
+            "vault",
+            handlers.update,
+            demand=change,
+            mutates=True,
+            request=UpdateRequest,
+        ),
         Operation("SecretList", "GET", "/secrets", "vault", handlers.list, demand=on_vault("readMetadata/action")),
         Operation("SecretDelete", "DELETE", one, "vault", handlers.delete, demand=on_secret("delete"), mutates=True),
         Operation("SecretGetDeleted", "GET", deleted, "vault", handlers.get_deleted, demand=metadata),
@@ -240,6 +251,7 @@ def operations(keyring: Keyring, randomness: Randomness) -> list[Operation]:
             handlers.restore,
             demand=handlers.restore_demand,
             mutates=True,
+            request=RestoreRequest,
         ),
     ]
 
