@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -52,10 +53,13 @@ def start_server(
     *,
     arguments: tuple[str, ...] = ("--imds",),
     environment: dict[str, str] | None = None,
+    errors: Path | None = None,
 ) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
-    """Start ``keyleaf serve`` on ``state`` and wait until it says where it is."""
+    """Start ``keyleaf serve`` on ``state`` and wait until it says where it is; ``errors`` takes its error output."""
     command = [sys.executable, "-m", "keyleaf", "serve", "--state", str(state), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    with contextlib.ExitStack() as files:
+        written_to = files.enter_context(errors.open("wb")) if errors else None
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=written_to, env=environment)
     written = state / "connection.json"
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
