@@ -24,11 +24,11 @@ from keyleaf.access import (
     decide_by_policy,
     read_policies,
 )
-from keyleaf.core.operation import Demand, Principal
+from keyleaf.core.operation import Call, Demand, Principal
 from keyleaf.identity import PrincipalRow, find_by_object_id
 from keyleaf.resources import load_assignments, load_roles, management_groups
-from keyleaf.store import SealedValue
-from keyleaf.vault import StoredSecret, VaultRow, attributes, bundle, find_vault
+from keyleaf.store import Keyring, SealedValue
+from keyleaf.vault import StoredSecret, VaultRow, attributes, bundle, find_vault, load_secret
 
 HELD_SECRETS = 20_000
 HELD_TOKENS = 20_000
@@ -103,3 +103,28 @@ class Caches:
         if len(self.secrets) > HELD_SECRETS:
             self.secrets.popitem(last=False)
         return kept
+
+
+def remember_read(
+    connection: Connection,
+    keyring: Keyring,
+    caches: Caches,
+    call: Call,
+    vault: VaultRow,
+    principal: Principal,
+    decision: Decision | PolicyDecision,
+    demand: Demand,
+) -> None:
+    """Hold what the next read of the same secret by the same identity needs."""
+    version = call.path.get("version", "")
+    key = (vault.key, call.path["name"].lower(), version)
+    held = caches.secrets.get(key)
+    if held is None:
+        found = load_secret(connection, vault.key, call.path["name"], version or None)
+        if found is None:
+            return
+        opener = keyring.unwrap_version(
+            vault.tenant_id, vault.name, vault.wrapped_key, found.name, found.version, found.wrapped_key
+        )
+        held = caches.hold(key, HeldSecret(vault, found, opener, demand.scope.path))
+    held.allowed[principal.object_id] = decision

@@ -10,20 +10,16 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import Connection
 
-from keyleaf.access import Decision, PolicyDecision
 from keyleaf.core.clock import random_guid
 from keyleaf.core.errors import LedgerError, ServiceError
-from keyleaf.core.operation import Call, Demand, Principal
+from keyleaf.core.operation import Principal
 from keyleaf.identity import PrincipalRow
 from keyleaf.ledger import Record, StaleGeneration
 from keyleaf.server.answers import JSON, Answer, common_headers
-from keyleaf.server.caches import HELD_TOKENS, Caches, HeldSecret
+from keyleaf.server.caches import HELD_TOKENS, Caches
 from keyleaf.server.endpoints import Endpoint
 from keyleaf.server.router import check_api_version, read_query
-from keyleaf.store import Keyring
-from keyleaf.vault import VaultRow, load_secret
 
 if TYPE_CHECKING:
     from keyleaf.server.pipeline import Pipeline
@@ -35,31 +31,6 @@ _PREFIX = b"/secrets/"
 
 class _Miss(Exception):
     """Something is not in memory: take the long way."""
-
-
-def remember_read(
-    connection: Connection,
-    keyring: Keyring,
-    caches: Caches,
-    call: Call,
-    vault: VaultRow,
-    principal: Principal,
-    decision: Decision | PolicyDecision,
-    demand: Demand,
-) -> None:
-    """Hold what the next read of the same secret by the same identity needs."""
-    version = call.path.get("version", "")
-    key = (vault.key, call.path["name"].lower(), version)
-    held = caches.secrets.get(key)
-    if held is None:
-        found = load_secret(connection, vault.key, call.path["name"], version or None)
-        if found is None:
-            return
-        opener = keyring.unwrap_version(
-            vault.tenant_id, vault.name, vault.wrapped_key, found.name, found.version, found.wrapped_key
-        )
-        held = caches.hold(key, HeldSecret(vault, found, opener, demand.scope.path))
-    held.allowed[principal.object_id] = decision
 
 
 class HotReads:

@@ -25,9 +25,8 @@ from keyleaf.core.operation import Call, Demand, Operation, Principal, Reply
 from keyleaf.identity import TokenError, TokenVerifier
 from keyleaf.ledger import Ledger, Record, StaleGeneration
 from keyleaf.server.answers import Answer, answer, challenge, error_answer
-from keyleaf.server.caches import Caches
+from keyleaf.server.caches import Caches, remember_read
 from keyleaf.server.endpoints import Endpoint, Endpoints, graph_audiences
-from keyleaf.server.hot import remember_read
 from keyleaf.server.requests import (
     Disconnected,
     Receive,

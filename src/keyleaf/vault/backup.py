@@ -13,26 +13,20 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from typing import TYPE_CHECKING
 
 import msgspec
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert
 
-from keyleaf.core.errors import StateError
 from keyleaf.core.names import SECRET_NAME, SECRET_VERSION
 from keyleaf.store import Keyring
 from keyleaf.store.envelope import bind
-from keyleaf.store.schema import meta, secret, secret_version
+from keyleaf.store.schema import secret, secret_version
+from keyleaf.vault.backup_key import backup_cipher
 from keyleaf.vault.problems import already_exists, bad_parameter, deleted_but_recoverable, not_found
 from keyleaf.vault.reader import StoredSecret, load_secret, load_versions
+from keyleaf.vault.vaults import VaultRow
 
-if TYPE_CHECKING:
-    from keyleaf.vault.vaults import VaultRow
-
-_PURPOSE = "backup-key"
-_META_KEY = f"sealed:{_PURPOSE}"
 _NONCE = 12
 
 
@@ -51,13 +45,6 @@ class _Version(msgspec.Struct):
 class _Backup(msgspec.Struct):
     name: str
     versions: list[_Version]
-
-
-def ensure_backup_key(connection: Connection, keyring: Keyring) -> None:
-    """Make the installation's backup key if it has none; in a writing transaction."""
-    if _sealed_key(connection) is None:
-        sealed = keyring.seal(_PURPOSE, AESGCM.generate_key(256))
-        connection.execute(insert(meta).values(key=_META_KEY, value=sealed.hex()))
 
 
 def backup_secret(connection: Connection, keyring: Keyring, vault: VaultRow, name: str) -> str:
@@ -81,7 +68,7 @@ def backup_secret(connection: Connection, keyring: Keyring, vault: VaultRow, nam
     ]
     plain = msgspec.json.encode(_Backup(latest.name, versions))
     nonce = os.urandom(_NONCE)
-    sealed = nonce + _cipher(connection, keyring).encrypt(nonce, plain, _place(vault))
+    sealed = nonce + backup_cipher(connection, keyring).encrypt(nonce, plain, _place(vault))
     return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
@@ -134,7 +121,7 @@ def restored_name(connection: Connection, keyring: Keyring, vault: VaultRow, blo
 def _open(connection: Connection, keyring: Keyring, vault: VaultRow, blob: str) -> _Backup:
     try:
         sealed = base64.urlsafe_b64decode(blob + "=" * (-len(blob) % 4))
-        plain = _cipher(connection, keyring).decrypt(sealed[:_NONCE], sealed[_NONCE:], _place(vault))
+        plain = backup_cipher(connection, keyring).decrypt(sealed[:_NONCE], sealed[_NONCE:], _place(vault))
         backup = msgspec.json.decode(plain, type=_Backup)
     except (InvalidTag, ValueError, binascii.Error, msgspec.DecodeError):
         raise bad_parameter(
@@ -155,14 +142,3 @@ def _value(keyring: Keyring, vault: VaultRow, found: StoredSecret) -> str:
 
 def _place(vault: VaultRow) -> bytes:
     return bind("keyleaf-backup", vault.tenant_id, vault.subscription)
-
-
-def _cipher(connection: Connection, keyring: Keyring) -> AESGCM:
-    sealed = _sealed_key(connection)
-    if sealed is None:
-        raise StateError("this installation has no backup key", hint="it is made with the first vault")
-    return AESGCM(keyring.unseal(_PURPOSE, bytes.fromhex(sealed)))
-
-
-def _sealed_key(connection: Connection) -> str | None:
-    return connection.execute(select(meta.c.value).where(meta.c.key == _META_KEY)).scalar_one_or_none()

@@ -13,7 +13,7 @@ from keyleaf.core.errors import ServiceError
 from keyleaf.core.scope import Scope
 from keyleaf.store import Keyring
 from keyleaf.store.schema import vault as table
-from keyleaf.vault.backup import ensure_backup_key
+from keyleaf.vault.backup_key import ensure_backup_key
 from keyleaf.vault.policy import VaultPolicy
 
 DAY = 86_400
