@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import insert
 
-from keyleaf.access import Decision, RoleAssignment, decide
 from keyleaf.access import BUILT_IN_ROLES as ROLES
+from keyleaf.access import Decision, RoleAssignment, decide
 from keyleaf.core.clock import ManualClock, SeededRandomness
 from keyleaf.core.errors import ServiceError
 from keyleaf.core.operation import Call, Demand
