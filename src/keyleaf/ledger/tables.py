@@ -16,13 +16,14 @@ from keyleaf.ledger.record import Record, encode
 
 FORMAT = 1
 
+# A table by row id: a record of a kilobyte would overflow the cells of a table that is its own index.
 # No index beside the primary key: an index on what is queried would write one more page a record, scattered over the
 # file, and halve what a server can serve. A query reads a million records in about a second instead.
 _SQLITE_DDL = (
     """CREATE TABLE IF NOT EXISTS ledger_entry (
         epoch INTEGER NOT NULL, seq INTEGER NOT NULL, leaf BLOB NOT NULL, entry BLOB NOT NULL,
         time INTEGER NOT NULL, resource TEXT NOT NULL, identity TEXT NOT NULL,
-        PRIMARY KEY (epoch, seq)) WITHOUT ROWID""",
+        PRIMARY KEY (epoch, seq))""",
     """CREATE TABLE IF NOT EXISTS ledger_head (
         id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER NOT NULL, origin TEXT NOT NULL, epoch INTEGER NOT NULL,
         size INTEGER NOT NULL, frontier BLOB NOT NULL, generation INTEGER NOT NULL, vkey TEXT NOT NULL)""",
@@ -30,10 +31,7 @@ _SQLITE_DDL = (
         epoch INTEGER NOT NULL, size INTEGER NOT NULL, note TEXT NOT NULL, frontier BLOB NOT NULL,
         PRIMARY KEY (epoch, size))""",
 )
-_POSTGRES_DDL = tuple(
-    statement.replace("BLOB", "BYTEA").replace(" WITHOUT ROWID", "").replace("INTEGER", "BIGINT")
-    for statement in _SQLITE_DDL
-)
+_POSTGRES_DDL = tuple(statement.replace("BLOB", "BYTEA").replace("INTEGER", "BIGINT") for statement in _SQLITE_DDL)
 _COLUMNS = "epoch, seq, leaf, entry, time, resource, identity"
 _MARKS = "(?, ?, ?, ?, ?, ?, ?)"
 _ROWS_A_STATEMENT = 64
