@@ -1,4 +1,4 @@
-"""An empty room on each database. Postgres keeps one database for all tests here: making one takes longer than a test."""
+"""An empty room on each database; all tests share one Postgres database, which takes longer to make than a test."""
 
 from __future__ import annotations
 
