@@ -6,20 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keyleaf.tree.model import AppTree, Manifest
+from keyleaf.tree.model import POD_TEMPLATES, AppTree, Manifest
 
 USES_WORKLOAD_IDENTITY = "azure.workload.identity/use"
-_TEMPLATE: dict[str, tuple[str, ...]] = {
-    "Pod": (),
-    "Deployment": ("spec", "template"),
-    "StatefulSet": ("spec", "template"),
-    "DaemonSet": ("spec", "template"),
-    "ReplicaSet": ("spec", "template"),
-    "ReplicationController": ("spec", "template"),
-    "Job": ("spec", "template"),
-    "Rollout": ("spec", "template"),
-    "CronJob": ("spec", "jobTemplate", "spec", "template"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +42,7 @@ class Workload:
 def workloads(tree: AppTree) -> Iterator[Workload]:
     """Every workload of the tree whose pod template can be read."""
     for manifest in tree.manifests:
-        path = _TEMPLATE.get(manifest.kind)
+        path = POD_TEMPLATES.get(manifest.kind)
         if path is None:
             continue
         template: Any = manifest.body

@@ -9,24 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keyleaf.tree.model import Manifest, SecretNeed, ServiceAccount
+from keyleaf.tree.model import POD_TEMPLATES, Manifest, SecretNeed, ServiceAccount
 from keyleaf.tree.objects import Object, items, mapping, text
 from keyleaf.tree.placeholders import known
 
 CLIENT_ID = "azure.workload.identity/client-id"
 TENANT_ID = "azure.workload.identity/tenant-id"
 CSI_DRIVER = "secrets-store.csi.k8s.io"
-_TEMPLATES: Mapping[str, tuple[str, ...]] = {
-    "Pod": (),
-    "Deployment": ("spec", "template"),
-    "StatefulSet": ("spec", "template"),
-    "DaemonSet": ("spec", "template"),
-    "ReplicaSet": ("spec", "template"),
-    "ReplicationController": ("spec", "template"),
-    "Job": ("spec", "template"),
-    "Rollout": ("spec", "template"),
-    "CronJob": ("spec", "jobTemplate", "spec", "template"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +30,7 @@ class Mount:
 
 def pod_spec(source: Object) -> Mapping[str, Any]:
     """The pod spec of a workload; empty for anything else."""
-    path = _TEMPLATES.get(source.kind)
+    path = POD_TEMPLATES.get(source.kind)
     if path is None:
         return {}
     value: Any = source.body

@@ -9,6 +9,19 @@ from typing import Any, Literal
 from keyleaf.core.finding import Finding
 from keyleaf.core.location import Location
 
+POD_TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    "Pod": (),
+    "Deployment": ("spec", "template"),
+    "StatefulSet": ("spec", "template"),
+    "DaemonSet": ("spec", "template"),
+    "ReplicaSet": ("spec", "template"),
+    "ReplicationController": ("spec", "template"),
+    "Job": ("spec", "template"),
+    "Rollout": ("spec", "template"),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+}
+"""Where each kind of workload keeps its pod's template."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
