@@ -28,7 +28,7 @@ def break_pipeline() -> None:
         task.add_done_callback(later.discard)
         return outcome.answer
 
-    Pipeline._settle = answer_first  # type: ignore[method-assign]
+    Pipeline._settle = answer_first  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

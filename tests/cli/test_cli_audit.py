@@ -235,3 +235,25 @@ def test_postgres_by_url(server: Embedded, tmp_path: Path) -> None:
     assert "hunter2" not in done.stderr
     url = f"sqlite:///{server.state / 'state.db'}"
     assert "kv-audit" in audit(tmp_path, "tail", KEYLEAF_DATABASE_URL=url).stdout
+
+
+def test_a_server_refuses_a_roll_back_and_goes_on_after_an_epoch(copied: Path, tmp_path: Path) -> None:
+    (copied / "ports.json").unlink()
+    older = (copied / "state.db").read_bytes()
+    first = start_embedded(copied, tmp_path)
+    first.vault("kv-later")
+    first.stop()
+    for leftover in copied.glob("state.db*"):
+        leftover.unlink()
+    (copied / "state.db").write_bytes(older)
+    serve = [sys.executable, "-m", "keyleaf", "serve", "--state", str(copied)]
+    refused = subprocess.run(serve, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 3
+    assert "rolled back" in refused.stderr
+    assert "keyleaf audit epoch" in refused.stderr
+    assert audit(copied, "epoch", "--reason", "restored on purpose").returncode == 0
+    again = start_embedded(copied, tmp_path)
+    again.vault("kv-again")
+    again.stop()
+    report = answer(copied, "verify")
+    assert (report["fits"], len(report["lost"]), report["unsigned"]) == (True, 1, 0)
