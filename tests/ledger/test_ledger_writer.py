@@ -199,6 +199,21 @@ def test_nothing_is_acknowledged_after_a_failed_commit(database_url: str) -> Non
         assert append(again, 1, 400) == [report.records]
 
 
+def test_a_locked_file_refuses_only_those_who_wait(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    with opened(url) as ledger:
+        append(ledger, 3)
+        ledger._connection.execute("PRAGMA busy_timeout = 50")
+        with writing(url) as other:
+            with pytest.raises(LedgerError, match="another process"):
+                asyncio.run(ledger.append(record(3)))
+            other.rollback()
+        assert ledger.healthy
+        assert append(ledger, 1, 4) == [3]
+    report = check(url)
+    assert (report.problem, report.records) == ("", 4)
+
+
 def test_a_closed_log_refuses_at_once(database_url: str) -> None:
     with opened(database_url) as ledger:
         append(ledger, 1)

@@ -6,6 +6,7 @@
   more in turns of the interpreter lock than the fsync takes. Where a commit is slow, or somebody else is writing, and
   on Postgres, a thread does it.
 - ``append_within`` adds the record of a change to the change's own transaction.
+- Where another process holds SQLite's file for too long, the records that wait are refused, and later ones may pass.
 - After a failed commit nobody is told that a record is durable ever again: whether the disk kept it is not knowable
   from here. The log is off until the process restarts and checks it.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +53,10 @@ class StaleGeneration(Exception):
     def __init__(self, current: int) -> None:
         super().__init__(f"the generation is now {current}")
         self.current = current
+
+
+class _NotBegunError(LedgerError):
+    """The transaction could not even begin: nothing was written, and the next one may."""
 
 
 class Appended(NamedTuple):
@@ -309,8 +315,9 @@ class Ledger:
                 outcomes += [(w, StaleGeneration(head.generation)) for w in batch if id(w) not in kept]
         except Exception as error:
             failure = error if isinstance(error, LedgerError) else LedgerError("the audit log cannot be written")
-            self._broken = True
-            self._failure = self._failure or failure
+            if not isinstance(error, _NotBegunError):
+                self._broken = True
+                self._failure = self._failure or failure
             outcomes = [(w, failure) for w in batch]
         _tell(outcomes)
         if note is not None:
@@ -342,7 +349,10 @@ class Ledger:
     def _transaction(self, *, held: bool = False) -> Iterator[None]:
         with contextlib.nullcontext() if held else self._lock:
             if not is_postgres(self._connection):
-                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    raise _NotBegunError("another process holds the database") from None
             try:
                 yield
                 self._connection.execute("COMMIT") if not is_postgres(self._connection) else self._connection.commit()
