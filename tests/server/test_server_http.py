@@ -355,6 +355,29 @@ def test_a_body_that_is_no_request_is_refused(embedded: Embedded, vault: dict[st
     assert embedded.call("GET", f"{vault['url']}/secrets/bad", vault).status_code == 404
 
 
+@pytest.mark.parametrize("nested", [b'{"a":' * 5_000, b'{"a":' * 5_000 + b"1" + b"}" * 5_000, b'{"a":' + b"[" * 50_000])
+def test_a_deeply_nested_body_is_refused_by_every_service(
+    embedded: Embedded, vault: dict[str, Any], nested: bytes
+) -> None:
+    arm, graph = embedded.connection["arm"], f"{embedded.connection['arm']}/v1.0"
+    identity = embedded.person().resource_id
+    for url, audience in (
+        (f"{vault['url']}/secrets/nested", vault["resource"]),
+        (f"{arm}{embedded.operator.group()}", arm),
+        (f"{arm}{identity}", arm),
+        (f"{arm}{identity}/federatedIdentityCredentials/x", arm),
+        (f"{arm}{vault['id']}", arm),
+    ):
+        headers = {"Authorization": f"Bearer {embedded.operator.token(audience)}"}
+        answer = embedded.http.put(f"{url}?{API}", headers=headers, content=nested)
+        assert answer.status_code == 400, (url, answer.text)
+    posted = [(f"{arm}{identity}/bindProcess?{API}", arm), (f"{graph}/applications", "https://graph.microsoft.com")]
+    for url, audience in posted:
+        headers = {"Authorization": f"Bearer {embedded.operator.token(audience)}"}
+        answer = embedded.http.post(url, headers=headers, content=nested)
+        assert answer.status_code == 400, (url, answer.text)
+
+
 def test_plain_http_on_the_port_gets_nothing(raw: RawCaller) -> None:
     import socket
 

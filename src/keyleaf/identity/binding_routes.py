@@ -70,7 +70,7 @@ def _label(call: Call) -> str:
         return ""
     try:
         return msgspec.json.decode(call.body, type=_Binding).label
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ServiceError(
             400, "InvalidRequestContent", "The body must be a JSON object with a text 'label'."
         ) from None

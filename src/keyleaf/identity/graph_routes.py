@@ -379,7 +379,7 @@ def _moment(value: datetime | None) -> int | None:
 def _read(call: Call, shape: type[_Shape]) -> _Shape:
     try:
         return msgspec.json.decode(call.body or b"{}", type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ServiceError(
             400, "Request_BadRequest", "The request's body is not the JSON that this operation takes."
         ) from None

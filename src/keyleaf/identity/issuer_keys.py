@@ -129,7 +129,7 @@ class IssuerKeys:
         raw = self._get(url)
         try:
             return msgspec.json.decode(raw, type=shape)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise RemoteError(f"{url} does not answer with the expected JSON") from None
 
     def _get(self, url: str) -> bytes:

@@ -38,7 +38,7 @@ def read_body(call: Call, kind: type[Body]) -> Body:
         raise ServiceError(413, "RequestContentTooLarge", f"The request content is larger than {MAXIMUM_BODY} bytes.")
     try:
         return msgspec.json.decode(call.body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # msgspec's messages name fields and types, never values.
         raise ServiceError(
             400, "InvalidRequestContent", f"The request content was invalid and could not be deserialized: '{error}'."

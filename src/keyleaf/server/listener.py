@@ -90,6 +90,8 @@ class Listener:
             ssl_certfile=str(certificates.certificate),
             ssl_keyfile=str(certificates.key),
         )
+        # One line for each malformed request would let anybody on the host fill the log.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self._server = uvicorn.Server(self._config)
         self._extra: dict[str, asyncio.Server] = {}
         self._running: asyncio.Task[None] | None = None
