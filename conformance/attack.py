@@ -152,7 +152,17 @@ class Attacker:
             return choose.randbytes(choose.choice((1, 10, 3000)))
         if kind == 2:
             return choose.choice(
-                (b"[" * 30_000, b'{"a":' * 5_000, b'"', b"{", b"null", b"\xef\xbb\xbf{}", b"NaN", b"-")
+                (
+                    b"[" * 30_000,
+                    b'{"a":' * 5_000,
+                    b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+                    b'"',
+                    b"{",
+                    b"null",
+                    b"\xef\xbb\xbf{}",
+                    b"NaN",
+                    b"-",
+                )
             )
         body = json.loads(json.dumps(choose.choice(target.bodies)))
         if isinstance(body, str):

@@ -273,7 +273,7 @@ def _attacks(place: Field, report: Report, total: int, number: int) -> None:
             ("/v1.0/applications", f"/v1.0/applications/{uuid.uuid4()}/addPassword", "/v1.0/servicePrincipals"),
             ({"displayName": "x", "keyCredentials": []}, {"appId": str(uuid.uuid4())}),
             graph,
-            (arm, place.vault_token),
+            (place.stranger, place.vault_token),  # one for the management endpoint itself does hold here
         ),
         Target(
             main,
