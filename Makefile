@@ -28,8 +28,8 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp
 up: $(VENV)/run.stamp ## run the example tree: live view, Ctrl-C ends it; ARGS=--once converges, proves it and exits
 	@$(BIN)/keyleaf up examples/shop $(ARGS)
 
-test: $(VENV)/dev.stamp ## run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/dev.stamp ## run all tests, on all cores; ARGS goes to pytest
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/dev.stamp ## format check, lint, types, import contracts
 	$(BIN)/ruff format --check src tests bench crash examples conformance

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -244,6 +245,7 @@ def main() -> int:
     """Plant every fault; fails if one survives, or if the tests fail without any."""
     parser = argparse.ArgumentParser(prog="make mutants")
     parser.add_argument("--only", default="", help="only the faults whose name holds this text")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at a time")
     options = parser.parse_args()
     for mutant in MUTANTS:
         find(mutant, ROOT / "src")
@@ -258,12 +260,13 @@ def main() -> int:
     by_suites = 0
     started = time.monotonic()
     chosen = [mutant for mutant in MUTANTS if options.only in mutant.name]
-    for mutant in chosen:
-        found, test = caught(mutant, CONTRACT)
-        by_suites += mutant.suite is True
-        print(f"{'caught ' if found else 'SURVIVED'} {mutant.name:45} {test}", flush=True)
-        if not found:
-            survivors.append(mutant.name)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        outcomes = zip(chosen, pool.map(lambda mutant: caught(mutant, CONTRACT), chosen), strict=True)
+        for mutant, (found, test) in outcomes:
+            by_suites += mutant.suite is True
+            print(f"{'caught ' if found else 'SURVIVED'} {mutant.name:45} {test}", flush=True)
+            if not found:
+                survivors.append(mutant.name)
     seeded = [mutant for mutant in chosen if mutant.suite is not None]
     kept = [mutant for mutant in seeded if mutant.name not in survivors]
     print(f"the thirteen seeded faults: {len(kept)} of {len(seeded)} caught here, {by_suites} by the SDKs' own suites")
