@@ -17,7 +17,6 @@ from keyleaf.cli.present import print_table
 from keyleaf.cli.serve import state_directory
 from keyleaf.core.errors import InputError, StateError
 from keyleaf.ledger import Record, connect
-from keyleaf.store import sqlite_url
 
 _AGE = re.compile(r"([0-9]{1,6})([smhdw])\Z")
 _UNITS: Mapping[str, timedelta] = {
@@ -60,7 +59,8 @@ def place_of(state: Path | None, *, database: bool = True) -> LogPlace:
     if not url and database:
         if not (root / "state.db").exists():
             raise StateError(f"there is no audit log in {root}", hint="name the state directory: --state")
-        url = sqlite_url(root / "state.db")
+        # Not through the store: SQLAlchemy, which nothing here needs, is half of the time that this command takes.
+        url = f"sqlite:///{(root / 'state.db').resolve()}"
     return LogPlace(root, url, _text(root / "ledger.vkey").strip(), _text(root / "ledger.checkpoint"))
 
 
