@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from keyleaf.core.errors import InputError, StateError
@@ -20,6 +20,7 @@ Dialect = Literal["sqlite", "postgresql"]
 
 _BUSY_MILLISECONDS = 10_000
 _POOL = 8
+_CLAIM_MILLISECONDS = 1_000
 _USERS = 0x6B65796C_01  # every connection to a Postgres database holds this lock shared
 
 
@@ -104,8 +105,13 @@ class Database:
         """
         if self.dialect == "sqlite":
             return
-        if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _USERS}).scalar_one():
-            raise StateError("another keyleaf is using the database", hint="stop every server of it first")
+        # A process that has just ended frees its lock a moment later, so the first answer is not the last.
+        connection.execute(text(f"SET LOCAL lock_timeout = '{_CLAIM_MILLISECONDS}ms'"))
+        try:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _USERS})
+        except OperationalError:
+            raise StateError("another keyleaf is using the database", hint="stop every server of it first") from None
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
 
     def close(self) -> None:
         """Close every connection."""
