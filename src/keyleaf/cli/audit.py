@@ -38,7 +38,7 @@ from keyleaf.ledger import (
     verify,
 )
 
-audit = typer.Typer(help="Read, verify and export the audit log.", no_args_is_help=True)
+audit = typer.Typer(help="Read, verify and export the audit log.", no_args_is_help=True, add_completion=False)
 
 _POLL_SECONDS = 0.2
 _DOES_NOT_FIT = 1
