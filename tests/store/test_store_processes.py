@@ -57,14 +57,16 @@ def test_those_that_write_one_sqlite_file_take_turns(tmp_path: Path) -> None:
 
 
 @pytest.mark.postgres
-def test_a_database_can_be_claimed_as_soon_as_the_others_have_left(postgres_socket: Path) -> None:
+def test_a_claim_waits_for_who_is_just_leaving(postgres_socket: Path) -> None:
     url = f"postgresql://postgres@/postgres?host={postgres_socket}"
-    for _ in range(10):
-        first, second = Database.open(url), Database.open(url)
-        second.close()
-        with first.write() as connection:
-            first.claim(connection)
-        first.close()
+    first, second = Database.open(url), Database.open(url)
+    leaving = threading.Timer(0.2, second.close)
+    with first.write() as connection:
+        leaving.start()
+        first.claim(connection)
+        assert connection.execute(text("SHOW lock_timeout")).scalar_one() == "0"
+    leaving.join()
+    first.close()
 
 
 @pytest.mark.postgres
