@@ -179,7 +179,7 @@ def send(attack: Attack, context: ssl.SSLContext) -> bytes:
         TimeoutError: nothing, although the request was complete.
     """
     received = b""
-    waits = _announces_more(attack.request)
+    waits = announces_more(attack.request)
     with (
         contextlib.suppress(TimeoutError) if waits else contextlib.nullcontext(),
         socket.create_connection(
@@ -197,7 +197,8 @@ def send(attack: Attack, context: ssl.SSLContext) -> bytes:
     return received
 
 
-def _announces_more(request: bytes) -> bool:
+def announces_more(request: bytes) -> bool:
+    """Whether the request announces a longer body than it brings, so that the server rightly waits for the rest."""
     head, _, body = request.lower().partition(b"\r\n\r\n")
     lengths = [line[15:].strip() for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
     return b"transfer-encoding" in head or any(n.isdigit() and int(n) > len(body) for n in lengths)

@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import HypothesisException
 from schemathesis import GenerationMode
 
-from conformance.attack import Attack, Attacker, Target, send
+from conformance.attack import Attack, Attacker, Target, announces_more, send
 from conformance.subject import SECRETS_OFFICER, Operator, start_server
 from keyleaf.server.openapi import described
 
@@ -295,7 +295,10 @@ def _attacks(place: Field, report: Report, total: int, number: int) -> None:
             continue
         report.requests["our own"] += 1
         if not received:
-            report.requests["  of them refused without an answer"] += 1
+            if announces_more(one.request):
+                report.requests["  of them left waiting for their rest"] += 1
+            else:
+                report.fail("closed without an answer", one.request[:500])
             continue
         _judge_raw(report, one, received, port)
 
