@@ -43,6 +43,8 @@ class _Verbs(TyperGroup):
         if ctx.resilient_parsing or _lists_only():
             return typer.main.get_command(_single(_placeholder, help_line))
         found = getattr(importlib.import_module(f"keyleaf.cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            found.rich_markup_mode = None
         command = typer.main.get_command(found if isinstance(found, typer.Typer) else _single(found, ""))
         command.name = cmd_name
         return command

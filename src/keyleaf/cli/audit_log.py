@@ -27,6 +27,7 @@ _UNITS: Mapping[str, timedelta] = {
     "w": timedelta(weeks=1),
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MISSING_ROLE = re.compile(r"^would allow it: '([^']+)'", re.MULTILINE)
 COLUMNS = ("#", "time", "who", "operation", "what", "status", "decision", "reason")
 
 
@@ -110,9 +111,8 @@ def iso(moment: int) -> str:
 def row(record: Record) -> tuple[str, ...]:
     """One record as cells."""
     place = str(record.seq) if record.epoch == 1 else f"{record.epoch}/{record.seq}"
-    reason = record.reason.partition("\n")[0] if record.decision != "allowed" else ""
     status = str(record.status) if record.status else "-"
-    return place, iso(record.time), _who(record), record.operation, _what(record), status, record.decision, reason
+    return place, iso(record.time), _who(record), record.operation, _what(record), status, record.decision, _why(record)
 
 
 def line(record: Record) -> str:
@@ -136,6 +136,14 @@ def _what(record: Record) -> str:
     name = vault.rsplit("/", 1)[-1]
     version = f"@{record.version[:8]}" if record.version else ""
     return (f"{name}/{secret}{version}" if separator else name) or record.path or "-"
+
+
+def _why(record: Record) -> str:
+    """The reason in a few words: ``--json`` and the export have all of it."""
+    if record.decision == "allowed":
+        return ""
+    missing = _MISSING_ROLE.search(record.reason)
+    return f"lacks {missing[1]}" if missing else record.reason.partition("\n")[0]
 
 
 def _printable(cell: str) -> str:

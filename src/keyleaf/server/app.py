@@ -289,7 +289,7 @@ def open_ledger(state: StateDirectory, url: str, private_key: bytes, database: D
     kept = state.root / "ledger.checkpoint"
     write_private(state.root / "ledger.vkey", f"{vkey}\n".encode())
     known: Checkpoint | None = None
-    if kept.exists() and database.dialect == "sqlite":
+    if kept.exists():
         try:
             known = open_note(kept.read_text(encoding="utf-8"), vkey)
         except (InputError, UnicodeDecodeError):
