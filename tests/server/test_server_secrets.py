@@ -222,6 +222,17 @@ def test_backup_and_restore(embedded: Embedded, vault: dict[str, Any]) -> None:
     assert error_of(embedded.call("POST", f"{other['url']}/secrets/restore", other, json={"value": flipped}))[0] == 400
 
 
+def test_what_was_backed_up_can_be_restored_however_large(embedded: Embedded) -> None:
+    vault, other = embedded.vault(), embedded.vault()
+    for number in range(50):
+        embedded.put(vault, "large", f"{number:05}" * 5_000)
+    blob = embedded.call("POST", f"{vault['url']}/secrets/large/backup", vault).json()["value"]
+    assert len(blob) > 1024 * 1024
+    restored = embedded.call("POST", f"{other['url']}/secrets/restore", other, json={"value": blob})
+    assert restored.status_code == 200
+    assert embedded.call("GET", f"{other['url']}/secrets/large", other).json()["value"] == "00049" * 5_000
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

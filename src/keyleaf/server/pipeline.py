@@ -33,6 +33,7 @@ from keyleaf.server.requests import (
     Scope,
     Send,
     bearer,
+    largest_body,
     read_body,
     read_headers,
 )
@@ -144,7 +145,7 @@ class Pipeline:
             token = bearer(request.headers)
             if request.endpoint.kind == "vault" and not token:
                 raise self._unauthenticated(request)
-            request.body = await read_body(receive, request.headers)
+            request.body = await read_body(receive, request.headers, largest_body(request.raw_path))
         except ServiceError as error:
             return await self._settle(request, self._refused(request, error, None, None, None))
         for _ in range(TRIES):

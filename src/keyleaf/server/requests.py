@@ -8,6 +8,10 @@ from typing import Any
 from keyleaf.core.errors import ServiceError
 
 MAX_BODY = 1024 * 1024
+# A backup holds up to 500 versions of 25 KiB, twice in base64 and with their attributes:
+# https://learn.microsoft.com/azure/key-vault/general/backup
+MAX_BACKUP = 32 * 1024 * 1024
+_RESTORE = b"/secrets/restore"
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -40,7 +44,12 @@ def bearer(headers: dict[str, str]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-async def read_body(receive: Receive, headers: dict[str, str]) -> bytes:
+def largest_body(raw_path: bytes) -> int:
+    """How large the body of a request for this path may be."""
+    return MAX_BACKUP if raw_path.rstrip(b"/") == _RESTORE else MAX_BODY
+
+
+async def read_body(receive: Receive, headers: dict[str, str], limit: int = MAX_BODY) -> bytes:
     """The request's body.
 
     Raises:
@@ -48,8 +57,8 @@ async def read_body(receive: Receive, headers: dict[str, str]) -> bytes:
         Disconnected: the client went away.
     """
     length = headers.get("content-length", "0")
-    if not (length.isascii() and length.isdigit()) or int(length) > MAX_BODY:
-        raise _too_large()
+    if not (length.isascii() and length.isdigit()) or int(length) > limit:
+        raise _too_large(limit)
     parts: list[bytes] = []
     size = 0
     while True:
@@ -58,18 +67,18 @@ async def read_body(receive: Receive, headers: dict[str, str]) -> bytes:
             raise Disconnected
         part = message.get("body", b"")
         size += len(part)
-        if size > MAX_BODY:
-            raise _too_large()
+        if size > limit:
+            raise _too_large(limit)
         parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)
 
 
-def _too_large() -> ServiceError:
+def _too_large(limit: int) -> ServiceError:
     # The rest of the body is not waited for, so the connection cannot be used any further.
     return ServiceError(
         413,
         "RequestEntityTooLarge",
-        f"The request's body is larger than {MAX_BODY} bytes.",
+        f"The request's body is larger than {limit} bytes.",
         headers={"Connection": "close"},
     )
