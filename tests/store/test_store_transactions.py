@@ -161,3 +161,39 @@ def test_only_one_process_may_claim_a_postgres_database(postgres_url: str) -> No
         first.claim(connection)
         connection.execute(delete(meta))
     first.close()
+
+
+def test_the_write_ahead_log_is_moved_into_the_database_once_it_has_grown(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    database = Database.open(sqlite_url(file))
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE filler (content BLOB)")
+    assert not database.trim(), "a small one is left alone"
+    for _ in range(18):
+        with database.write() as connection:
+            connection.exec_driver_sql("INSERT INTO filler VALUES (zeroblob(1048576))")
+    wal = file.with_name("state.db-wal")
+    grown = wal.stat().st_size
+    assert grown > 16 * 1024 * 1024, "no commit moves it by itself"
+    assert database.trim()
+    with database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO filler VALUES (zeroblob(1048576))")
+    assert wal.stat().st_size == grown, "it is written again from its beginning"
+    assert file.stat().st_size > 18 * 1024 * 1024
+    database.close()
+
+
+def test_a_long_reader_puts_the_trimming_off_and_nobody_waits(tmp_path: Path) -> None:
+    database = Database.open(sqlite_url(tmp_path / "state.db"))
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE filler (content BLOB)")
+    with database.read() as reader:
+        assert reader.exec_driver_sql("SELECT count(*) FROM filler").scalar_one() == 0
+        for _ in range(18):
+            with database.write() as connection:
+                connection.exec_driver_sql("INSERT INTO filler VALUES (zeroblob(1048576))")
+        assert database.trim()
+        assert reader.exec_driver_sql("SELECT count(*) FROM filler").scalar_one() == 0
+        with database.write() as connection:
+            connection.exec_driver_sql("INSERT INTO filler VALUES (zeroblob(1))")
+    database.close()

@@ -44,6 +44,8 @@ def _sqlite(path: str, *, read_only: bool) -> sqlite3.Connection:
         if not read_only:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
+            # Whoever owns the database moves the write-ahead log into it, beside the writers and not in a commit.
+            connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute("SELECT count(*) FROM sqlite_master")
     except sqlite3.Error as error:
         raise StateError(f"cannot open {path}", hint=str(error)) from None

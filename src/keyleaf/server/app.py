@@ -180,6 +180,7 @@ class Server:
                 if self.pipeline.database.dialect == "postgresql":
                     self.pipeline.renew(await asyncio.to_thread(self._current_generation))
                     await self.follow()
+                await asyncio.to_thread(self.pipeline.database.trim)
                 if self.pipeline.clock.monotonic() - last >= HOUSEKEEPING_SECONDS:
                     last = self.pipeline.clock.monotonic()
                     await asyncio.to_thread(self.tidy)

@@ -20,6 +20,7 @@ Dialect = Literal["sqlite", "postgresql"]
 
 _BUSY_MILLISECONDS = 10_000
 _POOL = 8
+_LARGE_LOG_BYTES = 16 * 1024 * 1024
 _CLAIM_MILLISECONDS = 1_000
 _USERS = 0x6B65796C_01  # every connection to a Postgres database holds this lock shared
 
@@ -113,6 +114,27 @@ class Database:
             raise StateError("another keyleaf is using the database", hint="stop every server of it first") from None
         connection.execute(text("SET LOCAL lock_timeout = 0"))
 
+    def trim(self) -> bool:
+        """Move SQLite's write-ahead log into the database once it has grown; says whether it did.
+
+        Commits do not do so themselves: the one that happened to come at the limit would wait for all of it. The long
+        part runs beside the writers; only what has come meanwhile is moved under ``writer_lock``. A long reader puts
+        it off. Call it now and then, from a thread of its own.
+
+        Source: https://www.sqlite.org/wal.html
+        """
+        if self.dialect != "sqlite" or not _has_grown(self._engine.url.database):
+            return False
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+            connection.exec_driver_sql("PRAGMA busy_timeout=0")
+            try:
+                with self.writer_lock:
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(RESTART)")
+            finally:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+        return True
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
@@ -126,6 +148,11 @@ def raw_connection(connection: Connection) -> Any:
 def sqlite_url(path: Path) -> str:
     """The URL of a SQLite file."""
     return f"sqlite:///{path.resolve()}"
+
+
+def _has_grown(file: str | None) -> bool:
+    wal = Path(f"{file}-wal")
+    return wal.exists() and wal.stat().st_size > _LARGE_LOG_BYTES
 
 
 def _parse(url: str) -> URL:
@@ -158,7 +185,8 @@ def _sqlite_engine(url: URL) -> Engine:
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MILLISECONDS}"):
+        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=0")
+        for pragma in (*pragmas, f"busy_timeout={_BUSY_MILLISECONDS}"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.execute("PRAGMA secure_delete=ON")
         cursor.close()
