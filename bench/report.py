@@ -38,7 +38,7 @@ def _reads(figures: dict[str, Any]) -> str:
         "One server process, TLS, keep-alive. *Read*: token, directory, RBAC, AES-GCM and an audit record that is on disk",
         "before the answer leaves. *Constant*: the same server answering a fixed text. Client: "
         f"{figures['rows'][0]['read']['client']}, one thread, on the same machine; {figures['secrets']:,} secrets in the",
-        f"vault, {figures['asked']:,} of them asked in turn. The round in the middle of three, by ratio.",
+        f"vault, {figures['asked']:,} of them asked in turn. After a warm-up; the round in the middle of three, by ratio.",
         "",
         "| connections | reads/s | p50 ms | p99 ms | constant/s | ratio | processor time, constant : read |",
         "|---|---|---|---|---|---|---|",

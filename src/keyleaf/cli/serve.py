@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import getpass
 import logging
 import os
@@ -50,6 +51,9 @@ def serve(
     os.umask(0o077)
     import uvloop
 
+    # A thread that has committed must not wait long for the interpreter: the answers of a whole batch wait with it.
+    sys.setswitchinterval(0.001)
+
     uvloop.run(_serve(state_directory(state), settings))
 
 
@@ -66,4 +70,7 @@ async def _serve(root: Path, settings: object) -> None:
     async with running(root, settings, ask=ask) as server:
         sys.stdout.write(f"ready: {server.endpoints.authority} (pid {os.getpid()}, state {root})\n")
         sys.stdout.flush()
+        # What is there now stays: the collector need not look at it again in the middle of a read.
+        gc.collect()
+        gc.freeze()
         await stop.wait()
