@@ -77,6 +77,13 @@ class Up:
             if re.search(pattern, line):
                 return line
 
+    def until_all(self, *patterns: str) -> None:
+        """Wait for a line of each kind, in whatever order they come."""
+        missing = set(patterns)
+        while missing:
+            line = self.until("|".join(missing))
+            missing = {pattern for pattern in missing if not re.search(pattern, line)}
+
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send a signal; its exit code."""
         self.process.send_signal(number)
@@ -106,8 +113,7 @@ def running(first: dict[str, Any], shop: Path, state: Path) -> Iterator[Up]:
     """The second start, on what the first left."""
     up = Up(shop, state)
     try:
-        up.until("nothing to change")
-        up.until("come to rest")
+        up.until_all("nothing to change", "come to rest")
         yield up
     finally:
         if up.process.poll() is None:
@@ -223,8 +229,7 @@ def test_control_c_leaves_no_process(running: Up, state: Path) -> None:
 
 def test_a_killed_up_leaves_no_process_and_loses_nothing(running: Up, shop: Path, state: Path) -> None:
     again = Up(shop, state)
-    again.until("nothing to change")
-    again.until("come to rest")
+    again.until_all("nothing to change", "come to rest")
     again.stop(signal.SIGKILL)
     end = time.monotonic() + 15
     while processes_naming(str(state)):

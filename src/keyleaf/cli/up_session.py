@@ -34,6 +34,7 @@ from keyleaf.runtime import (
 )
 
 _SETTLING = 90.0
+_HEAD_START = 3.0
 _READS_EVERY = 1.0
 
 
@@ -49,6 +50,7 @@ class UpSession:
         self._reads = Reads(asked.state, time.time())
         self._changed = asyncio.Event()
         self._round: Converged | None = None
+        self._at_rest = False  # and said so
 
     async def run(self, server: EmbeddedServer) -> int:
         """The exit code; or it runs until it is cancelled. ``server`` has been started and may not be ready yet."""
@@ -66,7 +68,11 @@ class UpSession:
             ):
                 spec = run_spec(tree, str(root))
                 if known is not None:
+                    # The processor is theirs first: what Azure says is asked for once they have started.
                     await supervisor.apply(spec, known)
+                    self._at_rest = await supervisor.settled(_HEAD_START)
+                    if self._at_rest:
+                        self._say(f"every application has come to rest ({self._since()})")
                 await warming
                 session = await asyncio.to_thread(self._connect)
                 self._round = await asyncio.to_thread(self._converge, session, tree)
@@ -113,7 +119,8 @@ class UpSession:
         """``--once``: wait, prove, print."""
         assert self._round is not None
         await supervisor.settled(_SETTLING)
-        self._say(f"every application has come to rest ({self._since()})")
+        if not self._at_rest:
+            self._say(f"every application has come to rest ({self._since()})")
         await asyncio.to_thread(self._reads.update)
         data = as_data(self._round, supervisor, self._reads)
         shown = live_tree(self._round, supervisor, self._reads, [])
@@ -189,7 +196,8 @@ class UpSession:
                     self._say(f"{app}: {health}{f' ({message})' if message else ''}")
             if not told and await supervisor.settled(0):
                 told = True
-                self._say(f"every application has come to rest ({self._since()})")
+                if not self._at_rest:
+                    self._say(f"every application has come to rest ({self._since()})")
                 for line in self._footer():
                     self._out.print(line)
             await self._next_change()
