@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
 from azure.identity import ManagedIdentityCredential
-from azure.identity.aio import DefaultAzureCredential
 from azure.keyvault.secrets import SecretClient
-from azure.keyvault.secrets.aio import SecretClient as AsyncSecretClient
 
 from embedded import SECRETS_OFFICER, Embedded, Person
 
@@ -41,26 +40,42 @@ def environment(embedded: Embedded, **variables: str) -> Iterator[None]:
         os.environ.update(before)
 
 
+ASYNCHRONOUS = """
+import asyncio, os
+from azure.core.exceptions import ResourceNotFoundError
+from azure.identity.aio import DefaultAzureCredential
+from azure.keyvault.secrets.aio import SecretClient
+
+async def work():
+    async with DefaultAzureCredential() as credential, SecretClient(os.environ["VAULT"], credential) as client:
+        made = await client.set_secret("asynchronous", "v1", tags={"a": "b"})
+        assert (await client.get_secret("asynchronous")).value == "v1"
+        assert (await client.get_secret("asynchronous", made.properties.version)).value == "v1"
+        names = [found.name async for found in client.list_properties_of_secrets()]
+        assert {"asynchronous", "db", "other"} <= set(names)
+        together = await asyncio.gather(*(client.get_secret("db") for _ in range(20)))
+        assert {found.value for found in together} == {"one"}
+        await client.delete_secret("asynchronous")
+        try:
+            await client.get_secret("asynchronous")
+        except ResourceNotFoundError:
+            pass
+        else:
+            raise AssertionError("it was deleted")
+        await client.purge_deleted_secret("asynchronous")
+    print("done")
+
+asyncio.run(work())
+"""
+
+
 def test_the_asynchronous_client(embedded: Embedded, vault: dict[str, Any]) -> None:
+    """In a process of its own: aiohttp reads SSL_CERT_FILE once, when it is imported."""
     person = embedded.person()
     embedded.grant(person, vault["id"], SECRETS_OFFICER)
-
-    async def work() -> None:
-        async with DefaultAzureCredential() as credential, AsyncSecretClient(vault["url"], credential) as client:
-            made = await client.set_secret("asynchronous", "v1", tags={"a": "b"})
-            assert (await client.get_secret("asynchronous")).value == "v1"
-            assert (await client.get_secret("asynchronous", made.properties.version)).value == "v1"
-            names = [found.name async for found in client.list_properties_of_secrets()]
-            assert {"asynchronous", "db", "other"} <= set(names)
-            together = await asyncio.gather(*(client.get_secret("db") for _ in range(20)))
-            assert {found.value for found in together} == {"one"}
-            await client.delete_secret("asynchronous")
-            with pytest.raises(ResourceNotFoundError):
-                await client.get_secret("asynchronous")
-            await client.purge_deleted_secret("asynchronous")
-
-    with environment(embedded, **person.environment):
-        asyncio.run(work())
+    variables = {"PATH": os.environ["PATH"], "VAULT": vault["url"], **person.environment}
+    finished = subprocess.run([sys.executable, "-c", ASYNCHRONOUS], env=variables, capture_output=True, text=True)
+    assert finished.stdout == "done\n", finished.stderr[-2000:]
 
 
 def bound(embedded: Embedded, person: Person) -> dict[str, str]:
