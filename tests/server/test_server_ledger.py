@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -78,3 +79,22 @@ def test_token_requests_are_on_record_with_what_they_asked_for(tmp_path: Path) -
     assert any(r.status == nobody.status_code and not r.identity for r in found)
     for file in (tmp_path / "state").rglob("*"):
         assert not file.is_file() or b"canary-guess" not in file.read_bytes(), file
+
+
+def test_an_altered_value_is_refused_in_azures_shape_every_time_and_on_record(tmp_path: Path) -> None:
+    server = start_embedded(tmp_path / "state", tmp_path)
+    try:
+        vault = server.vault()
+        server.put(vault, "db", "one")
+        with contextlib.closing(sqlite3.connect(tmp_path / "state" / "state.db")) as database:
+            database.execute("UPDATE secret_version SET sealed = zeroblob(length(sealed))")
+            database.commit()
+        for _ in range(3):
+            answer = server.call("GET", f"{vault['url']}/secrets/db", vault)
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "ServiceUnavailable"
+            assert answer.headers["x-ms-request-id"]
+    finally:
+        server.stop()
+    with contextlib.closing(connect(f"sqlite:///{tmp_path / 'state' / 'state.db'}", read_only=True)) as log:
+        assert [r.status for r in query(log, Filter(operation="SecretGet"))] == [503, 503, 503]

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from embedded import API, Embedded, Person, start_embedded
+from embedded import API, SECRETS_OFFICER, Embedded, Person, start_embedded
 from keyleaf.ledger import Filter, connect, query
 
 ROOT_KEY = base64.b64encode(b"shared root key of these tests!!").decode()
@@ -122,6 +122,26 @@ def test_disabling_an_identity_on_one_counts_on_the_other_at_once(
         assert pair.ask(url, token)[0] == 200
     pair.first.operator.graph("PATCH", f"/servicePrincipals/{person.object_id}", {"accountEnabled": False})
     assert pair.ask(url, token)[0] == 401
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("ended", ["grant", "identity"])
+def test_the_very_next_change_is_decided_by_what_the_other_has_ended(
+    pair: Pair, vault: dict[str, Any], ended: str
+) -> None:
+    url = f"{pair.url(vault)}/secrets/written-{ended}?{API}"
+    for _ in range(5):
+        person = pair.first.person()
+        assignment = pair.first.grant(person, vault["id"], SECRETS_OFFICER)
+        headers = {"Authorization": f"Bearer {everywhere(pair, person)}"}
+        assert pair.second.http.put(url, headers=headers, json={"value": "before"}).status_code == 200
+        assert pair.second.http.get(url, headers=headers).status_code == 200, "who may do what is in memory now"
+        if ended == "grant":
+            pair.first.revoke(assignment)
+        else:
+            pair.first.operator.graph("PATCH", f"/servicePrincipals/{person.object_id}", {"accountEnabled": False})
+        refused = pair.second.http.put(url, headers=headers, json={"value": "after"})
+        assert refused.status_code == (403 if ended == "grant" else 401)
 
 
 @pytest.mark.postgres

@@ -86,7 +86,10 @@ class Endpoints:
             return True
         if wanted in (f"https://localhost:{self.main_port}",):
             return True
-        if self.domain and wanted in (f"https://{self.domain}", f"https://{self.domain}:{self.main_port}"):
+        if self.domain and wanted in (
+            f"https://{self.domain}",
+            *(f"https://{self.domain}:{port}" for port in (self.main_port, *self.vaults)),
+        ):
             return True
         return any(wanted == f"https://0.0.1:{port}" for port in self.vaults)
 

@@ -196,6 +196,14 @@ class Pipeline:
             with self.database.write() if operation.mutates else self.database.read() as connection:
                 if operation.mutates:
                     self.ledger.hold(raw_connection(connection))
+                    current = self.ledger.current_generation(raw_connection(connection))
+                    if current != caches.generation:
+                        # Something changed, here or in another process, before the head was ours. Nothing can change
+                        # any more until this commits, so who is asking and what they may do is looked up again here.
+                        caches = Caches(current)
+                        if operation.access != "public":
+                            principal = self._authenticate(connection, request, token, caches)
+                            call = self._call(request, principal, values)
                 if operation.access == "demand" and operation.demand is not None and principal is not None:
                     vault = caches.vault(connection, call.vault) if call.vault else None
                     demand = operation.demand(connection, call)
