@@ -30,7 +30,7 @@ def activity_header(callers: Iterable[Caller]) -> str:
     """
     counted = Counter(callers)
     entries = [
-        f"{quote(caller.instance, safe='')}/{quote(caller.activity, safe='')}{f';n={count}' if count > 1 else ''}"
+        f"{_encoded(caller.instance)}/{_encoded(caller.activity)}{f';n={count}' if count > 1 else ''}"
         for caller, count in counted.items()
     ]
     whole = ",".join(entries)
@@ -44,3 +44,7 @@ def activity_header(callers: Iterable[Caller]) -> str:
             break
         kept.append(entry)
     return ",".join([*kept, f"+{len(entries) - len(kept)}"])
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="", errors="replace")
