@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import html
 import json
 import re
@@ -31,7 +30,7 @@ _URL_SAFE_TEXT = str.maketrans("-_", "+/")
 _LOWER_DIGITS = str.maketrans("ABCDEF", "abcdef")
 _LOWER_DIGITS_BYTES = bytes.maketrans(b"ABCDEF", b"abcdef")
 _MASK = bytes(ord("a") if byte in _BASE64_ALPHABET + b"-_" else ord(" ") for byte in range(256))
-_SHORTEST_RUN = 16
+_RUN = b"a" * 16
 
 _BACKSLASH = re.compile(
     r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
@@ -115,8 +114,7 @@ def decoded_runs(text: str) -> str:
     """What base64 in ``text`` says, where it stands on its own, is at least 16 characters long and decodes to UTF-8."""
     data = utf8(text)
     mask = data.translate(_MASK)
-    run = b"a" * _SHORTEST_RUN
-    start = mask.find(run)
+    start = mask.find(_RUN)
     if start < 0:
         return ""
     parts = []
@@ -124,9 +122,10 @@ def decoded_runs(text: str) -> str:
         end = mask.find(b" ", start)
         end = len(mask) if end < 0 else end
         whole = data[start : end - (1 if (end - start) % 4 == 1 else 0)].translate(_URL_SAFE)
-        with contextlib.suppress(ValueError):
-            parts.append(binascii.a2b_base64(whole + b"==").decode())
-        start = mask.find(run, end)
+        said = binascii.a2b_base64(whole + b"==").decode("utf-8", "replace")
+        if "\ufffd" not in said:
+            parts.append(said)
+        start = mask.find(_RUN, end)
     return "\0".join(parts)
 
 

@@ -8,8 +8,8 @@ What is found, of a value of at least six characters:
 * URL-escaped (RFC 3986; either case of the digits, any of the characters, ``+`` for a space), JSON-escaped (RFC 8259;
   any of the characters, ``\\/``; and the ``\\x``, ``\\U``, ``\\'`` of Python's ``repr``), HTML-escaped (named, decimal
   and hexadecimal references);
-* two layers of escapes, such as JSON in a URL; base64 or hexadecimal under up to two layers of escapes; escapes or
-  base64 inside base64 that stands on its own and has at least 16 characters;
+* two layers of escapes, such as JSON in a URL; base64 or hexadecimal under up to two layers of escapes; two layers of
+  any kind inside base64 that stands on its own, in one line of at least 16 characters, and is UTF-8;
 * whole or inside a longer text; in keys and in values; in bytes; as a number of its own (a code of digits that became
   an int, leading zeros lost); cut into pieces that are neighbouring texts among the values, or among the keys.
 
@@ -36,6 +36,7 @@ from keyleaf.client.leaves import Leaves
 _SHORTEST_PART = 6
 _SHORTEST_ENCODED = 4
 _LAYERS = 2
+_SEAM = "\0"
 _LONGEST_TEXT = 8192
 _ROOM = 64
 
@@ -131,7 +132,7 @@ class SecretGuard:
             found = self._find_utf16(data)
             if found:
                 return found
-        return self._find_in(leaves.texts) or self._find_in(leaves.keys)
+        return self._find_in(leaves.texts, tuple(dict.fromkeys(leaves.keys)))
 
     def find_text(self, text: str | bytes) -> Escape | None:
         """The first held value in ``text``; bytes are read as UTF-8, and searched for UTF-16-LE as well."""
@@ -197,17 +198,20 @@ class SecretGuard:
                 return Escape(label, forms.AS_IS)
         return None
 
-    def _find_in(self, texts: Sequence[str]) -> Escape | None:
-        """In texts of which each may be one leaf, and in all of them put together."""
-        whole = self._find_whole(texts)
+    def _find_in(self, texts: Sequence[str], keys: Sequence[str] = ()) -> Escape | None:
+        """In texts of which each may be one leaf, and in all of them put together; the same for keys."""
+        whole = self._find_whole(texts) or self._find_whole(keys)
         if whole:
             return whole
-        joined = texts[0] if len(texts) == 1 else "".join(texts)
-        found = self._find_part(joined) or self._find_undone(joined, _LAYERS)
-        if found or len(texts) == 1:
+        joined = "".join(texts) if not keys else "".join((*texts, _SEAM, *keys))
+        found = self._find_part(joined) or self._find_unescaped(joined, _LAYERS)
+        if found:
             return found
-        # An escape may span the seam of two texts; base64 that stands on its own in one text does not in all of them.
-        return self._find_undone("\0".join(texts), _LAYERS)
+        if len(texts) + len(keys) == 1:
+            return self._find_decoded(joined)
+        # An escape may begin by accident where two texts meet; base64 that stands on its own no longer does so there.
+        alone = _SEAM.join((*texts, *keys))
+        return self._find_unescaped(alone, _LAYERS) or self._find_decoded(alone)
 
     def _find_whole(self, texts: Sequence[str]) -> Escape | None:
         if len(self._values) == len(self._held):
@@ -249,21 +253,25 @@ class SecretGuard:
                 return Escape(label, forms.HEXADECIMAL)
         return None
 
-    def _find_undone(self, text: str, layers: int) -> Escape | None:
-        """After undoing up to ``layers`` layers."""
-        if not self._held:
-            return None
-        views = list(forms.unescaped(text, spaces=self._spaces))
-        decoded = forms.decoded_runs(text)
-        if decoded:
-            views.append((forms.BASE64, decoded))
-        for form, undone in views:
-            if undone == text:
-                continue
-            found = self._find_part(undone) or (self._find_undone(undone, layers - 1) if layers > 1 else None)
+    def _find_unescaped(self, text: str, layers: int) -> Escape | None:
+        """After undoing an escape and, if there are more ``layers``, whatever is below it."""
+        for form, undone in forms.unescaped(text, spaces=self._spaces):
+            found = None if undone == text else self._find_below(undone, layers - 1)
             if found:
                 return Escape(found.label, form)
         return None
+
+    def _find_decoded(self, text: str, layers: int = _LAYERS) -> Escape | None:
+        """After decoding the base64 in it and undoing up to ``layers`` layers below that."""
+        decoded = forms.decoded_runs(text)
+        found = self._find_below(decoded, layers) if decoded else None
+        return Escape(found.label, forms.BASE64) if found else None
+
+    def _find_below(self, text: str, layers: int) -> Escape | None:
+        found = self._find_part(text)
+        if found or not layers:
+            return found
+        return self._find_unescaped(text, layers) or self._find_decoded(text, layers - 1)
 
 
 def _beginning(text: str) -> str:
