@@ -164,7 +164,8 @@ def test_a_thousand_fetches_are_one_request(
 def test_an_identity_that_cannot_sign_in_says_so(vault: dict[str, Any], person: Person, tmp_path: Path) -> None:
     stranger = {**variables(vault, person), "AZURE_CLIENT_ID": "00000000-0000-4000-8000-000000000000"}
     unset = {name: value for name, value in stranger.items() if not name.startswith("AZURE_") or "KEYVAULT" in name}
-    for given in (stranger, {**unset, "AZURE_TOKEN_CREDENTIALS": "WorkloadIdentityCredential"}):
+    pinned = {"AZURE_TOKEN_CREDENTIALS": "WorkloadIdentityCredential"}
+    for given in (stranger, {**unset, **pinned}, {**stranger, "AZURE_AUTHORITY_HOST": "http://127.0.0.1"}):
         with reading(given, tmp_path / "errors") as program:
             refused = program.fetch("rotated")
             assert refused["reason"] == "sign-in failed"

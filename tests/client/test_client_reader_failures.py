@@ -186,7 +186,7 @@ def test_vaults_do_not_answer_for_each_other() -> None:
     in_room(work)
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 302, 400])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 302])
 def test_which_answers_open_the_breaker(status: int) -> None:
     async def work(room: Room) -> None:
         room.vault.status = status
@@ -195,6 +195,19 @@ def test_which_answers_open_the_breaker(status: int) -> None:
         room.vault.status = 0
         await refused(room, error.reason)
         assert len(room.vault.requests) == 1
+
+    in_room(work)
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 409])
+def test_which_answers_do_not(status: int) -> None:
+    async def work(room: Room) -> None:
+        room.vault.put(PAYMENTS, "other", "fine")
+        room.vault.status = status
+        error = await refused(room, "forbidden")
+        assert f"HTTP {status}" in str(error)
+        room.vault.status = 0
+        assert await room.outcome(secret("payments/other")) == "fine"
 
     in_room(work)
 

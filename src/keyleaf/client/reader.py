@@ -275,7 +275,8 @@ class SecretReader:
             admission.answered(ticket)
             line.refused = None
             if reason is not None:
-                refusal = Refusal(reason, self._recheck(), answer.inner if reason == "forbidden" else "")
+                detail = (answer.inner or f"HTTP {answer.status}") if reason == "forbidden" else ""
+                refusal = Refusal(reason, self._recheck(), detail)
                 until = self._clock.monotonic() + refusal.retry_after
                 line.refused = _Remembered(refusal, until, spares_use=answer.secret is not None and reason == "expired")
         for member in members:

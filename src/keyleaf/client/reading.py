@@ -9,7 +9,7 @@ from keyleaf.client.unavailable import Reason
 from keyleaf.client.vault import VaultAnswer
 from keyleaf.core.secret import Secret
 
-_REASONS_OF_403: dict[str, Reason] = {
+_REASONS_OF_INNER_CODES: dict[str, Reason] = {
     "SecretDisabled": "disabled",
     # A keyleaf vault may be told to refuse these; Azure serves them and leaves the rule to its clients.
     "KeyleafSecretExpired": "expired",
@@ -56,8 +56,11 @@ def judge(answer: VaultAnswer, now: float) -> Reason | None:
         return "expired" if answer.expires_on is not None and now >= answer.expires_on else None
     if answer.status == 401:
         return "sign-in failed"
-    if answer.status == 403:
-        return _REASONS_OF_403.get(answer.inner, "forbidden")
     if answer.status == 404:
         return "missing"
-    return "throttled" if answer.status == 429 else "away"
+    if answer.status == 429:
+        return "throttled"
+    if 400 <= answer.status < 500 and answer.status != 408:
+        # Any other refusal is of this request too, and says nothing about the vault.
+        return _REASONS_OF_INNER_CODES.get(answer.inner, "forbidden")
+    return "away"

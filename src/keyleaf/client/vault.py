@@ -71,7 +71,11 @@ class AzureVaultConnection:
         from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
         try:
-            found = await self._client(vault_url).get_secret(name, version or None, headers=dict(headers))
+            client = self._client(vault_url)
+        except ValueError as error:  # of a credential whose environment variables contradict each other
+            return VaultAnswer("sign-in failed", detail=type(error).__name__)
+        try:
+            found = await client.get_secret(name, version or None, headers=dict(headers))
         except ClientAuthenticationError as error:
             return VaultAnswer("sign-in failed", status=error.status_code or 0, detail=type(error).__name__)
         except HttpResponseError as error:
