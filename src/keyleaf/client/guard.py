@@ -159,6 +159,13 @@ class SecretGuard:
         # Where a label or these words hold a value themselves, less is said.
         return next((said for said in (withheld, "[withheld]", "***") if self.find_text(said) is None), "")
 
+    def scrub_lines(self, text: str) -> str:
+        """As :meth:`scrub`; but where only some lines would have to be withheld, the others stay."""
+        if self.find_text(text) is None:
+            return text
+        lines = "\n".join(self.scrub(line) for line in self._cut(text).split("\n"))
+        return lines if self.find_text(lines) is None else self.scrub(text)
+
     def scrub_exception(self, error: BaseException) -> tuple[str, str, str]:
         """Type name, message and formatted traceback of an error, scrubbed.
 
@@ -167,16 +174,9 @@ class SecretGuard:
         """
         return (
             self.scrub(tracebacks.type_name(error)),
-            _beginning(self._scrub_lines(tracebacks.message(error))),
-            _end(self._scrub_lines(tracebacks.formatted(error))),
+            _beginning(self.scrub_lines(tracebacks.message(error))),
+            _end(self.scrub_lines(tracebacks.formatted(error))),
         )
-
-    def _scrub_lines(self, text: str) -> str:
-        """As :meth:`scrub`; but where only some lines would have to be withheld, the others stay."""
-        if self.find_text(text) is None:
-            return text
-        lines = "\n".join(self.scrub(line) for line in self._cut(text).split("\n"))
-        return lines if self.find_text(lines) is None else self.scrub(text)
 
     def _cut(self, text: str) -> str:
         label = self._values.get(text.strip())
