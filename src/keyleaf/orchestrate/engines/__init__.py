@@ -1,0 +1,1 @@
+"""Engines that carry out orchestrations: DBOS and Durable Task."""

@@ -1,0 +1,366 @@
+"""Orchestrations on DBOS, with SQLite in one process or Postgres in many."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from dbos import DBOS, SetWorkflowAttributes, SetWorkflowID
+from dbos import error as dbos_error
+
+from keyleaf.orchestrate.attempt import error_body
+from keyleaf.orchestrate.definitions import OrchestrationDefinition, Queue, Registry
+from keyleaf.orchestrate.driver import Driver, Finished, input_purpose, output_purpose
+from keyleaf.orchestrate.engines.base import ENDED, EngineContext, InstanceView, Start, State
+from keyleaf.orchestrate.engines.board import Board
+from keyleaf.orchestrate.engines.carrying import carried_outcomes
+from keyleaf.orchestrate.engines.dbos_control import DbosControl, attributes_of
+from keyleaf.orchestrate.engines.dbos_run import DbosPort, run_to_end
+from keyleaf.orchestrate.engines.dbos_store import (
+    APPLICATION,
+    CRON,
+    QUEUE,
+    VERSION,
+    FlowEnded,
+    TextSerializer,
+    open_engine,
+)
+from keyleaf.orchestrate.engines.liveness import Liveness
+from keyleaf.orchestrate.envelope import Envelope, pack, unpack
+from keyleaf.orchestrate.errors import DefinitionError, InstanceCancelled, InstanceInUse, UnknownOrchestration
+from keyleaf.orchestrate.payload import to_json
+from keyleaf.orchestrate.running import Running, Stopped
+from keyleaf.orchestrate.tasks import Leaf
+from keyleaf.orchestrate.tracing import mark_failed, orchestration_span
+
+LOG = logging.getLogger("keyleaf.orchestrate")
+
+_POLL = 0.25
+"""Seconds between two looks at a queue."""
+
+_RECOVERIES = 1000
+"""Times that an instance may be begun again before it is given up: it may be what kills its worker."""
+
+
+class DbosEngine:
+    """See :class:`keyleaf.orchestrate.engines.base.Engine`.
+
+    DBOS keeps one application a process, so a process serves one engine at a time.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.database: sa.Engine = open_engine(url)
+        self._control: DbosControl | None = None
+        self._context: EngineContext | None = None
+        self._board: Board | None = None
+        self._liveness: Liveness | None = None
+        self._running: dict[str, Running] = {}
+        self._functions: dict[str, Callable[..., Awaitable[str]]] = {}
+        self._here: dict[str, asyncio.Future[InstanceView | None]] = {}
+
+    @property
+    def control(self) -> DbosControl:
+        """Made when it is first used: a worker must have made the tables before."""
+        if self._control is None:
+            self._control = DbosControl(self.database)
+        return self._control
+
+    def check(self, registry: Registry) -> None:
+        """DBOS can do all that can be declared; two queues of one name must agree."""
+        queues: dict[str, Queue] = {}
+        for versions in registry.orchestrations.values():
+            for definition in versions.values():
+                queue = definition.queue
+                if queue is not None and queues.setdefault(queue.name, queue) != queue:
+                    raise DefinitionError(f"queue {queue.name} is declared twice with different limits")
+                if queue is not None and queue.name == QUEUE:
+                    raise DefinitionError(f"the queue name {QUEUE} is keyleaf's own", hint="choose another name")
+
+    async def serve(self, context: EngineContext) -> None:
+        self._context = context
+        for name in ("dbos", "dbos.queue"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        DBOS(
+            config={
+                "name": APPLICATION,
+                "system_database_url": self.database.url.render_as_string(hide_password=False),
+                "system_database_engine": self.database,
+                "serializer": TextSerializer(),
+                "application_version": VERSION,
+                "executor_id": context.worker,
+                "log_level": "CRITICAL",
+                "use_listen_notify": self.database.dialect.name == "postgresql",
+                "notification_listener_polling_interval_sec": _POLL,
+                "scheduler_polling_interval_sec": 1.0,
+                "max_executor_threads": 64,
+            }
+        )
+        for name in context.registry.orchestrations:
+            self._functions[name] = DBOS.workflow(name=name, max_recovery_attempts=_RECOVERIES)(self._function(name))
+
+        async def on_schedule(at: str, name: str) -> str:
+            return await self._on_schedule(at, name)
+
+        cron = DBOS.workflow(name=CRON)(on_schedule)
+        self._liveness = Liveness(self.database, context.worker, self._recover)
+        await asyncio.to_thread(self._liveness.hold)
+        DBOS.launch()
+        await asyncio.to_thread(self._declare, context.registry, cron)
+        self._board = Board(self.database, self.control, self._running)
+        self._board.begin()
+        self._liveness.begin()
+
+    def _declare(self, registry: Registry, cron: Any) -> None:
+        DBOS.register_queue(QUEUE, polling_interval_sec=_POLL, on_conflict="always_update")
+        declared: set[str] = set()
+        for name, versions in registry.orchestrations.items():
+            definition = next(reversed(versions.values()))
+            queue = definition.queue
+            if queue is not None:
+                limit = {"limit": queue.rate.count, "period": queue.rate.per} if queue.rate else None
+                DBOS.register_queue(
+                    queue.name,
+                    global_concurrency=queue.concurrency,
+                    worker_concurrency=queue.worker_concurrency,
+                    limiter=limit,  # type: ignore[arg-type]
+                    polling_interval_sec=_POLL,
+                    on_conflict="always_update",
+                )
+            if definition.cron:
+                declared.add(f"keyleaf.{name}")
+                DBOS.apply_schedules(
+                    [
+                        {
+                            "schedule_name": f"keyleaf.{name}",
+                            "workflow_fn": cron,
+                            "schedule": definition.cron,
+                            "context": name,
+                        }
+                    ]
+                )
+        for schedule in DBOS.list_schedules():
+            owned = schedule["schedule_name"].startswith("keyleaf.")
+            if owned and schedule["context"] in registry.orchestrations and schedule["schedule_name"] not in declared:
+                DBOS.delete_schedule(schedule["schedule_name"])
+
+    async def begin(self, instance: str, start: Start, queue: str) -> None:
+        if queue or start.name not in self._functions:
+            await asyncio.to_thread(self.control.start, instance, start, queue)
+            return
+        await self._in_fresh_context(self._start_here(instance, start))
+
+    async def _start_here(self, instance: str, start: Start) -> None:
+        text = msgspec.json.encode(start).decode()
+        with (
+            SetWorkflowID(instance, workflow_id_reuse_policy="reject"),
+            SetWorkflowAttributes(attributes_of(start) or None),
+        ):
+            try:
+                function: Any = self._functions[start.name]
+                handle: Any = await DBOS.start_workflow_async(function, text)
+            except dbos_error.DBOSWorkflowIDInUseError:
+                raise InstanceInUse(f"instance {instance} exists already") from None
+        ended = self._here[instance] = asyncio.ensure_future(self._ended_here(instance, start, handle))
+        ended.add_done_callback(lambda _: self._here.pop(instance, None))
+
+    async def _ended_here(self, instance: str, start: Start, handle: Any) -> InstanceView | None:
+        """The view of an instance that has ended in this process, or None if the store has to be asked."""
+        try:
+            text, failure = await handle.get_result(), ""
+        except FlowEnded as error:
+            text, failure = "", error.text
+        except Exception:
+            return None
+        assert self._context is not None
+        state: State = "completed" if text else "cancelled" if unpack(failure).kind == "cancelled" else "failed"
+        return InstanceView(
+            instance,
+            start.name,
+            start.version,
+            state,
+            start.created,
+            self._context.clock.now(),
+            tags=dict(start.tags),
+            parent=start.parent,
+            worker=self._context.worker,
+            start=start,
+            result=text,
+            error=failure,
+        )
+
+    async def result(self, instance: str, timeout: float | None) -> InstanceView:
+        async with asyncio.timeout(timeout):
+            ended = self._here.get(instance)
+            if ended is not None:
+                view = await asyncio.shield(ended)
+                if view is not None:
+                    return view
+            wait = 0.02
+            while True:
+                view = await asyncio.to_thread(self.control.get, instance)
+                if view is not None and view.state in ENDED:
+                    return view
+                await asyncio.sleep(wait)
+                wait = min(wait * 1.5, 2.0)
+
+    async def stop(self) -> None:
+        for running in tuple(self._running.values()):
+            running.changed = lambda _: None
+            running.stop()
+        if self._board is not None:
+            await self._board.end()
+        if self._liveness is not None:
+            await self._liveness.end()
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=0)
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        self.database.dispose()
+
+    def _function(self, name: str) -> Callable[[str], Awaitable[str]]:
+        async def run(text: str) -> str:
+            return await self._run(text)
+
+        run.__name__ = run.__qualname__ = f"keyleaf.{name}"
+        return run
+
+    async def _run(self, text: str) -> str:
+        context = self._context
+        assert context is not None
+        assert self._board is not None
+        instance = DBOS.workflow_id or ""
+        start = msgspec.json.decode(text, type=Start)
+        running = Running(instance, start.name, context.clock.now(), self._board.changed)
+        self._running[instance] = running
+        with orchestration_span(start.name, instance) as span:
+            try:
+                definition = await self._definition(start, running)
+                finished = await self._drive(context, definition, instance, start, running)
+            except Stopped:
+                raise dbos_error.DBOSWorkflowCancelledError(f"{instance} was stopped") from None
+            finally:
+                await self._board.settle(running)
+                self._running.pop(instance, None)
+            try:
+                return self._output(context, instance, start, finished)
+            except FlowEnded:
+                mark_failed(span, type(finished.error).__qualname__)
+                raise
+
+    async def _definition(self, start: Start, running: Running) -> OrchestrationDefinition:
+        """The code of the instance; without it the instance waits for a worker that has it."""
+        assert self._context is not None
+        try:
+            return self._context.registry.orchestration(start.name, start.version)
+        except UnknownOrchestration as error:
+            LOG.error("%s waits: %s", running.instance, error)
+            running.status = f"waits for a worker that has {start.name} version {start.version}"
+            running.changed(running)
+            await running.pause(float("inf"), shielded=True)
+            raise
+
+    async def _drive(
+        self,
+        context: EngineContext,
+        definition: OrchestrationDefinition,
+        instance: str,
+        start: Start,
+        running: Running,
+    ) -> Finished:
+        try:
+            data = context.codec.open(start.payload, input_purpose(instance))
+            arguments = definition.parameters.decode(data, f"{instance}: the input of orchestration {start.name}")
+        except Exception as error:
+            return Finished(error=error)
+        port = DbosPort(context, start, running, self._child)
+        driver = Driver(
+            definition,
+            instance,
+            arguments,
+            start.created,
+            port,
+            context.codec,
+            carried=carried_outcomes(context, start.carried),
+        )
+        limit = None if definition.timeout is None else start.created + definition.timeout - context.clock.now()
+        try:
+            async with asyncio.timeout(limit):
+                return await run_to_end(driver, port)
+        except TimeoutError:
+            return Finished(error=TimeoutError(f"{instance} did not end within {definition.timeout:g} s"))
+
+    def _output(self, context: EngineContext, instance: str, start: Start, finished: Finished) -> str:
+        """What is recorded of the end. Raises FlowEnded unless it is a value."""
+        now = context.clock.now()
+        purpose = output_purpose(instance)
+        error = finished.error
+        if error is None:
+            try:
+                data = to_json(finished.value, f"{instance}: the result")
+                sealed = context.codec.seal(data, purpose)
+                return pack(Envelope("value", start.name, 0, start.created, now, context.worker, sealed))
+            except Exception as refused:
+                error = refused
+        kind = "cancelled" if isinstance(error, InstanceCancelled) else "error"
+        body = error_body(context.guard, error)
+        sealed = context.codec.seal(msgspec.json.encode(body), purpose)
+        raise FlowEnded(pack(Envelope(kind, start.name, 0, start.created, now, context.worker, sealed)))  # type: ignore[arg-type]
+
+    async def _child(self, instance: str, start: Start, leaf: Leaf[Any], running: Running) -> Envelope:
+        """Start a sub-orchestration, or find the one that was started, and wait for its end."""
+        with suppress(InstanceInUse):
+            definition = self._context.registry.orchestration(start.name) if self._context else None
+            queue = definition.queue.name if definition is not None and definition.queue is not None else ""
+            await self._in_fresh_context(self.begin(instance, start, queue))
+        while True:
+            try:
+                view = await self.result(instance, 1.0)
+                break
+            except TimeoutError:
+                if running.stopped:
+                    raise dbos_error.DBOSWorkflowCancelledError(f"{running.instance} was stopped") from None
+                if running.cancelled and not leaf.shielded:
+                    await asyncio.to_thread(self.cancel_here, instance, running.cancelled)
+        return child_envelope(view, leaf, start)
+
+    def cancel_here(self, instance: str, reason: str) -> None:
+        """Cancel an instance, at once if it runs in this process."""
+        self.control.cancel(instance, reason)
+
+    async def _on_schedule(self, at: str, name: str) -> str:
+        assert self._context is not None
+        definition = self._context.registry.orchestration(name)
+        moment = str(at)[:16].replace(":", "")
+        instance = f"{name}-{moment}"
+        now = self._context.clock.now()
+        start = Start(name, definition.version, now, self._context.codec.seal(b"{}", input_purpose(instance)))
+        with suppress(InstanceInUse):
+            await self._in_fresh_context(self.begin(instance, start, definition.queue.name if definition.queue else ""))
+        return instance
+
+    async def _in_fresh_context(self, work: Any) -> Any:
+        """Run outside the DBOS workflow that may surround this call."""
+        return await asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+
+    def _recover(self, executors: list[str]) -> None:
+        DBOS._recover_pending_workflows(executors)
+
+
+def child_envelope(view: InstanceView, leaf: Leaf[Any], start: Start) -> Envelope:
+    """How a sub-orchestration ended, as its parent records it."""
+    text = view.result or view.error
+    if view.state == "terminated":
+        return Envelope(
+            "cancelled", leaf.name, leaf.index, leaf.since, view.updated, body=f"{view.instance} was terminated"
+        )
+    if text.startswith("engine: "):
+        return Envelope("cancelled", leaf.name, leaf.index, leaf.since, view.updated, body=text)
+    ended = msgspec.json.decode(text, type=Envelope)
+    kind = "error" if ended.kind == "cancelled" else ended.kind
+    return Envelope(kind, leaf.name, leaf.index, leaf.since, ended.ended, ended.worker, ended.body)

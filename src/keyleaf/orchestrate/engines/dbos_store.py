@@ -1,0 +1,141 @@
+"""DBOS's store as keyleaf uses it: the database engine, the serializer, and names of its attributes."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from dbos import Serializer
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+
+from keyleaf.core.errors import InputError
+from keyleaf.orchestrate.errors import EngineUnreachable
+
+APPLICATION = "keyleaf"
+VERSION = "keyleaf-1"
+"""DBOS recovers instances of one application version only; which code an instance needs is keyleaf's own to tell."""
+
+QUEUE = "keyleaf"
+"""Where instances line up that another process starts."""
+
+CRON = "keyleaf.cron"
+
+# Attributes of a DBOS workflow.
+TAG = "tag."
+STATUS = "status"
+WAITING = "waiting"
+BLOCKED = "blocked"
+CONTROL = "control"
+REASON = "reason"
+WORKER = "worker"
+
+
+class FlowEnded(Exception):
+    """An instance ended other than with a value. ``text`` is the packed envelope."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class TextSerializer(Serializer):
+    """Keeps keyleaf's own texts as they are, and what DBOS adds as JSON: never pickle."""
+
+    def name(self) -> str:
+        return "keyleaf"
+
+    def serialize(self, data: Any) -> str:
+        if isinstance(data, str):
+            return "s" + data
+        if isinstance(data, FlowEnded):
+            return "e" + data.text
+        if isinstance(data, BaseException):
+            return "x" + msgspec.json.encode([type(data).__qualname__, str(data)]).decode()
+        return "j" + msgspec.json.encode(data).decode()
+
+    def deserialize(self, serialized_data: str) -> Any:
+        kind, text = serialized_data[:1], serialized_data[1:]
+        if kind == "s":
+            return text
+        if kind == "e":
+            return FlowEnded(text)
+        if kind == "x":
+            name, message = msgspec.json.decode(text)
+            return RuntimeError(f"{name}: {message}")
+        value = msgspec.json.decode(text)
+        if isinstance(value, dict) and value.keys() == {"args", "kwargs"}:
+            value["args"] = tuple(value["args"])
+        return value
+
+
+def open_engine(url: str) -> sa.Engine:
+    """A SQLAlchemy engine for ``sqlite:///path`` or ``postgresql://…``.
+
+    On SQLite all threads share one connection, and wait for it in turn: with several, writers meet SQLite's busy
+    handler, which sleeps for up to 100 ms at a time. It runs in WAL mode with ``synchronous=FULL``: an acknowledged
+    write is on disk, and readers in other processes do not wait for writers (https://www.sqlite.org/wal.html).
+
+    Raises:
+        InputError: the URL cannot be used.
+        EngineUnreachable: the database does not answer.
+    """
+    try:
+        parsed = make_url(url)
+    except sa.exc.ArgumentError:
+        raise InputError(
+            f"{url!r} is not a database URL", hint="use sqlite:///file or postgresql://host/name"
+        ) from None
+    if parsed.get_backend_name() == "sqlite":
+        engine = _sqlite(parsed)
+    else:
+        engine = sa.create_engine(
+            parsed.set(drivername="postgresql+psycopg"), pool_size=20, max_overflow=20, pool_pre_ping=True
+        )
+    try:
+        with engine.connect():
+            pass
+    except sa.exc.SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        raise EngineUnreachable(
+            f"the engine's database {parsed.render_as_string(hide_password=True)} cannot be opened: {reason}",
+            hint="look at KEYLEAF_ORCHESTRATOR",
+        ) from None
+    return engine
+
+
+def _sqlite(url: sa.URL) -> sa.Engine:
+    if not url.database or url.database == ":memory:":
+        raise InputError("sqlite:// needs a file", hint="use sqlite:///flows.sqlite or sqlite:////absolute/path")
+    path = Path(url.database)
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} of the engine's database does not exist", hint="make it first")
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    engine = sa.create_engine(
+        url,
+        connect_args={"check_same_thread": False, "timeout": 30},
+        poolclass=sa.QueuePool,
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=60,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, record: Any) -> None:
+        connection.isolation_level = "IMMEDIATE"
+        connection.execute("PRAGMA busy_timeout=30000")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    return engine
+
+
+def parse_time(value: str) -> float:
+    """An ISO time as seconds since 1970."""
+    return datetime.fromisoformat(value).timestamp()

@@ -1,0 +1,119 @@
+"""Who is alive: a session-level advisory lock on Postgres for each worker.
+
+Rules:
+    - A worker holds the advisory lock of its name from before it takes work until its session ends. Postgres lets go
+      of the lock when the session ends, however it ends.
+    - Each worker looks every second which workers own pending instances. Where the lock of one can be had, that worker
+      is dead: its instances are handed back to the queue. The look is repeated until none is left, so an error in the
+      middle strands nothing (https://github.com/dbos-inc/dbos-transact-py/issues/716).
+    - A restart of Postgres ends all sessions at once, those of living workers too. So nobody is judged before the
+      server has been up for GRACE seconds, in which the living take their locks again.
+    - On SQLite there is one process: what a dead one left is taken over when the next one starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from keyleaf.orchestrate.engines.dbos_store import VERSION
+
+LOG = logging.getLogger("keyleaf.orchestrate")
+
+GRACE = 2.5
+"""Seconds after a start of Postgres in which nobody is taken for dead."""
+
+_EVERY = 1.0
+_OWNERS = sa.text(
+    "SELECT DISTINCT executor_id FROM dbos.workflow_status"
+    " WHERE status = 'PENDING' AND application_version = :version AND executor_id IS NOT NULL"
+)
+_SQLITE_OWNERS = sa.text(str(_OWNERS).replace("dbos.", ""))
+_UP = sa.text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
+
+
+def lock_key(worker: str) -> int:
+    """The advisory lock's number for a worker: 63 bits of a digest of its name."""
+    digest = hashlib.sha256(f"keyleaf worker {worker}".encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1
+
+
+class Liveness:
+    """Shows that this worker lives, and hands on what dead ones own."""
+
+    def __init__(self, database: sa.Engine, worker: str, recover: Callable[[list[str]], None]) -> None:
+        self._database = database
+        self._worker = worker
+        self._recover = recover
+        self._postgres = database.dialect.name == "postgresql"
+        self._session: sa.Connection | None = None
+        self._job: asyncio.Task[None] | None = None
+
+    def hold(self) -> None:
+        """Take this worker's lock, on a session of its own."""
+        if not self._postgres:
+            return
+        session = self._database.connect().execution_options(isolation_level="AUTOCOMMIT")
+        session.execute(sa.text("SET idle_session_timeout = 0"))
+        session.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": lock_key(self._worker)})
+        self._session = session
+
+    def begin(self) -> None:
+        """Start to look after the others."""
+        self._job = asyncio.get_running_loop().create_task(self._look_forever())
+
+    async def end(self) -> None:
+        """Stop, and let go of the lock."""
+        if self._job is not None:
+            self._job.cancel()
+            await asyncio.gather(self._job, return_exceptions=True)
+        if self._session is not None:
+            session, self._session = self._session, None
+            await asyncio.to_thread(session.invalidate)
+            await asyncio.to_thread(session.close)
+
+    async def _look_forever(self) -> None:
+        while True:
+            try:
+                dead = await asyncio.to_thread(self._look)
+                if dead:
+                    LOG.warning("taking over the instances of %s", ", ".join(dead))
+                    await asyncio.to_thread(self._recover, dead)
+            except sa.exc.SQLAlchemyError as error:
+                LOG.warning("the engine's database does not answer: %s", type(error).__name__)
+            await asyncio.sleep(_EVERY)
+
+    def _look(self) -> list[str]:
+        """The dead workers that own instances."""
+        if not self._postgres:
+            with self._database.connect() as connection:
+                owners = connection.execute(_SQLITE_OWNERS, {"version": VERSION}).scalars().all()
+            return [owner for owner in owners if owner != self._worker]
+        self._hold_again()
+        with self._database.connect() as connection:
+            owners = connection.execute(_OWNERS, {"version": VERSION}).scalars().all()
+            others = [owner for owner in owners if owner != self._worker]
+            if not others or float(connection.execute(_UP).scalar_one()) < GRACE:
+                return []
+            return [owner for owner in others if self._is_dead(connection, owner)]
+
+    def _hold_again(self) -> None:
+        """Take the lock again if the session that held it is gone."""
+        try:
+            if self._session is not None:
+                self._session.execute(sa.text("SELECT 1"))
+                return
+        except sa.exc.SQLAlchemyError:
+            self._session = None
+        self.hold()
+
+    def _is_dead(self, connection: sa.Connection, worker: str) -> bool:
+        key = {"key": lock_key(worker)}
+        if not connection.execute(sa.text("SELECT pg_try_advisory_lock(:key)"), key).scalar_one():
+            return False
+        connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), key)
+        return True

@@ -1,0 +1,61 @@
+"""OpenTelemetry spans of instances and activities: names, numbers and versions, never a value.
+
+Attribute names follow https://opentelemetry.io/docs/specs/semconv/general/naming/ under ``keyleaf.``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+
+from keyleaf.orchestrate.envelope import AttemptNote
+
+if TYPE_CHECKING:
+    from keyleaf.orchestrate.attempt import ActivityCall
+
+_TRACER = trace.get_tracer("keyleaf.orchestrate")
+
+
+@contextmanager
+def activity_span(call: ActivityCall) -> Iterator[trace.Span]:
+    """The span of one attempt."""
+    attributes: dict[str, str | int] = {
+        "keyleaf.instance": call.instance,
+        "keyleaf.orchestration": call.orchestration,
+        "keyleaf.activity": call.activity,
+        "keyleaf.attempt": call.attempt,
+    }
+    with _TRACER.start_as_current_span(
+        f"activity {call.activity}", attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as span:
+        yield span
+
+
+@contextmanager
+def orchestration_span(name: str, instance: str) -> Iterator[trace.Span]:
+    """The span of one run of an instance on one worker."""
+    attributes = {"keyleaf.instance": instance, "keyleaf.orchestration": name}
+    with _TRACER.start_as_current_span(
+        f"orchestration {name}", attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as span:
+        yield span
+
+
+def mark_failed(span: trace.Span, error_type: str) -> None:
+    """Mark a span as failed: the type of the error only, whose text might hold anything."""
+    span.set_status(trace.StatusCode.ERROR, error_type)
+    span.set_attribute("error.type", error_type)
+
+
+def mark_secrets(span: trace.Span, notes: Iterable[AttemptNote]) -> None:
+    """Say which secrets were read in which version."""
+    uses = [use for note in notes for use in note.secrets]
+    if uses:
+        span.set_attribute("keyleaf.secrets", [f"{use.name}@{use.version}" for use in uses])
+        span.set_attribute("keyleaf.secret_request_ids", [use.request_id for use in uses])
+    if any(note.outcome in ("failed", "blocked") for note in notes):
+        last = next(note for note in reversed(list(notes)) if note.outcome in ("failed", "blocked"))
+        span.set_attribute("keyleaf.outcome", last.outcome)
