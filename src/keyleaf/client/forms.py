@@ -117,11 +117,12 @@ def decoded_runs(text: str) -> str:
     start = mask.find(_RUN)
     if start < 0:
         return ""
+    standard = data.translate(_URL_SAFE)
     parts = []
     while start >= 0:
         end = mask.find(b" ", start)
         end = len(mask) if end < 0 else end
-        whole = data[start : end - (1 if (end - start) % 4 == 1 else 0)].translate(_URL_SAFE)
+        whole = standard[start : end - (1 if (end - start) % 4 == 1 else 0)]
         said = binascii.a2b_base64(whole + b"==").decode("utf-8", "replace")
         if "\ufffd" not in said:
             parts.append(said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from keyleaf.core.secret import Secret
 
 _SEQUENCES = (list, tuple, set, frozenset)
 _DATA = (bytes, bytearray, memoryview)
+_LONGEST_INTEGER = 2000
 
 
 class Leaves:
@@ -69,8 +69,8 @@ class Leaves:
             self._add_object(value, texts)
 
     def _add_integer(self, value: int) -> None:
-        # Python writes no more than 4,300 digits; no secret has as many.
-        with contextlib.suppress(ValueError):
+        # Python refuses to write very long ones, and no secret has as many digits.
+        if value.bit_length() < _LONGEST_INTEGER:
             self.numbers.append(int.__repr__(value))
 
     def _add_object(self, value: object, texts: list[str]) -> None:

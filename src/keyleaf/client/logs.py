@@ -9,6 +9,7 @@ from typing import Any
 from keyleaf.client.guard import SecretGuard
 from keyleaf.core.secret import Secret, SecretEscape
 
+_PLAIN = (str, int, float, bool, type(None))
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -85,7 +86,14 @@ class _RecordCleaner:
 
     def _clean_message(self, record: logging.LogRecord) -> None:
         try:
-            scrubbed = self._guard.scrub(record.getMessage())
+            message = record.getMessage()
+            if (
+                isinstance(record.msg, str)
+                and _are_plain(record.args)
+                and self._guard.find((message, record.args)) is None
+            ):
+                return
+            scrubbed = self._guard.scrub(message)
         except SecretEscape:
             raise
         except Exception:
@@ -125,6 +133,11 @@ class _RecordCleaner:
             return value
         scrubbed = self._guard.scrub(text)
         return f"[secret {found.label}]" if scrubbed == text else scrubbed
+
+
+def _are_plain(args: object) -> bool:
+    """Whether no argument has parts that its text in the message may leave out."""
+    return not args or (isinstance(args, tuple) and all(type(value) in _PLAIN for value in args))
 
 
 def refuse_secrets(value: object) -> None:
