@@ -16,7 +16,7 @@ import signal
 import sys
 from pathlib import Path
 
-from keyleaf.client.logs import ScrubbedStream
+from keyleaf.client.output import guard_output, loop_exception_handler
 from keyleaf.core.errors import InputError, KeyleafError
 from keyleaf.orchestrate.worker import Worker
 
@@ -65,16 +65,15 @@ async def serve() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     worker = Worker()
-    sys.stdout = ScrubbedStream(sys.stdout, worker.guard)
-    sys.stderr = ScrubbedStream(sys.stderr, worker.guard)
-    async with worker:
+    guard_output(worker.guard)
+    loop.set_exception_handler(loop_exception_handler(worker.guard))
+    async with worker, contextlib.AsyncExitStack() as stack:
         port = os.environ.get(HEALTH_PORT, "")
-        async with contextlib.AsyncExitStack() as stack:
-            if port:
-                await stack.enter_async_context(await _health(int(port)))
-            names = ", ".join(sorted(worker.registry.orchestrations)) or "no orchestrations"
-            logging.getLogger("keyleaf.orchestrate").info("%s runs %s", worker.name, names)
-            await stopped.wait()
+        if port:
+            await stack.enter_async_context(await _health(int(port)))
+        names = ", ".join(sorted(worker.registry.orchestrations)) or "no orchestrations"
+        logging.getLogger("keyleaf.orchestrate").info("%s runs %s", worker.name, names)
+        await stopped.wait()
     return 0
 
 

@@ -30,7 +30,7 @@ from keyleaf.client.reference import SecretReference
 from keyleaf.client.unavailable import SecretUnavailable
 from keyleaf.core.clock import Clock
 from keyleaf.core.errors import InputError, KeyleafError
-from keyleaf.core.secret import CURRENT_ACTIVITY, SecretEscape
+from keyleaf.core.secret import CURRENT_ACTIVITY, Secret, SecretEscape
 from keyleaf.orchestrate.budget import Budgets
 from keyleaf.orchestrate.definitions import ActivityDefinition, Registry, RetryBudget
 from keyleaf.orchestrate.envelope import AttemptNote, Blocked, Envelope, ErrorBody, SecretUse
@@ -163,12 +163,11 @@ class ActivityRunner:
         data = self._codec.open(call.payload, f"{call.purpose}/input")
         what = f"{call.instance}: the input of activity {call.activity}"
         arguments = definition.parameters.decode(data, what)
-        readings: dict[str, Reading] = {}
-        rerun = False
+        fresh: dict[str, Reading] = {}
         while True:
             begun = self._clock.now()
             try:
-                readings = await self._fetch(definition, call, expected)
+                readings = fresh or await self._fetch(definition, call, expected)
             except SecretUnavailable as unavailable:
                 blocked = self._blocked(definition, call, started, begun, notes, unavailable)
                 if blocked is None:
@@ -184,8 +183,8 @@ class ActivityRunner:
             except Exception as error:
                 ended = self._clock.now()
                 name = _type_name(error)
-                if not rerun and readings and await self._superseded(definition, call, readings, error):
-                    rerun = True
+                fresh = {} if fresh else await self._fresher(definition, call, readings, error)
+                if fresh:
                     notes.append(AttemptNote(call.attempt, begun, ended, "stale secret", name, uses))
                     continue
                 wait = self._retry_in(definition, call, error)
@@ -227,7 +226,9 @@ class ActivityRunner:
         token = _INFO.set(ActivityInfo(call.instance, call.activity, call.attempt, f"{call.instance}:{call.index}"))
         try:
             run = functools.partial(
-                definition.function, **arguments, **{name: reading.secret for name, reading in readings.items()}
+                definition.function,
+                **arguments,
+                **{name: Secret(each.secret.reveal(), each.reference.label) for name, each in readings.items()},
             )
             asynchronous = inspect.iscoroutinefunction(definition.function)
             work: Awaitable[Any] = run() if asynchronous else self._in_thread(run)
@@ -259,23 +260,23 @@ class ActivityRunner:
         data = to_json(value, what)
         return self._codec.seal(data, f"{call.purpose}/output")
 
-    async def _superseded(
+    async def _fresher(
         self,
         definition: ActivityDefinition,
         call: ActivityCall,
         readings: Mapping[str, Reading],
         error: BaseException,
-    ) -> bool:
-        """Whether the error is one of authentication, and a newer version of a secret is there."""
+    ) -> dict[str, Reading]:
+        """The secrets as they are now, if the error is one of authentication and one of them was superseded."""
         declared = definition.authentication_errors
         rejected = isinstance(error, declared) if isinstance(declared, tuple) else bool(declared(error))
-        if not rejected:
-            return False
+        if not rejected or not readings:
+            return {}
         try:
             fresh = await self._fetch(definition, call, None)
         except SecretUnavailable:
-            return False
-        return any(fresh[name].version != reading.version for name, reading in readings.items())
+            return {}
+        return fresh if any(fresh[name].version != each.version for name, each in readings.items()) else {}
 
     def _retry_in(self, definition: ActivityDefinition, call: ActivityCall, error: BaseException) -> float:
         """Seconds until the next attempt; negative: none."""

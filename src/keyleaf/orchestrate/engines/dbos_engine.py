@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import logging
+import os
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -29,6 +32,7 @@ from keyleaf.orchestrate.engines.dbos_store import (
     VERSION,
     FlowEnded,
     TextSerializer,
+    only_worker,
     open_engine,
 )
 from keyleaf.orchestrate.engines.liveness import Liveness
@@ -61,6 +65,7 @@ class DbosEngine:
         self._board: Board | None = None
         self._liveness: Liveness | None = None
         self._running: dict[str, Running] = {}
+        self._lock: int | None = None
         self._functions: dict[str, Callable[..., Awaitable[str]]] = {}
         self._here: dict[str, asyncio.Future[InstanceView | None]] = {}
 
@@ -84,6 +89,7 @@ class DbosEngine:
 
     async def serve(self, context: EngineContext) -> None:
         self._context = context
+        self._lock = only_worker(self.database)
         for name in ("dbos", "dbos.queue"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         DBOS(
@@ -217,11 +223,19 @@ class DbosEngine:
             await self._board.end()
         if self._liveness is not None:
             await self._liveness.end()
-        await asyncio.to_thread(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=0)
+        threads = ThreadPoolExecutor(thread_name_prefix="keyleaf")
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(
+            threads, functools.partial(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=0)
+        )
+        loop.set_default_executor(threads)  # DBOS put its own in this place, and has ended it
         if self._control is not None:
             self._control.close()
             self._control = None
         self.database.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _function(self, name: str) -> Callable[[str], Awaitable[str]]:
         async def run(text: str) -> str:

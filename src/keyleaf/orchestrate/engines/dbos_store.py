@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from dbos import Serializer
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
-from keyleaf.core.errors import InputError
+from keyleaf.core.errors import InputError, StateError
 from keyleaf.orchestrate.errors import EngineUnreachable
 
 APPLICATION = "keyleaf"
@@ -136,6 +136,21 @@ def _sqlite(url: sa.URL) -> sa.Engine:
     return engine
 
 
-def parse_time(value: str) -> float:
-    """An ISO time as seconds since 1970."""
-    return datetime.fromisoformat(value).timestamp()
+def only_worker(database: sa.Engine) -> int | None:
+    """Make sure that no other process runs instances of a SQLite file; returns what has to be closed in the end.
+
+    Raises:
+        StateError: another worker serves the file. PostgreSQL is for several.
+    """
+    path = database.url.database
+    if database.dialect.name != "sqlite" or path is None:
+        return None
+    lock = os.open(f"{path}.worker", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise StateError(
+            f"another worker runs the instances of {path}", hint="stop it, or use postgresql:// for several workers"
+        ) from None
+    return lock
