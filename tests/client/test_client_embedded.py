@@ -25,6 +25,7 @@ from simulated_vault import SimulatedVault
 from vault_contract import EXPECTED, EXPIRED, NOT_BEFORE, answers
 
 from embedded import Embedded, Person
+from keyleaf.core.names import is_guid
 from virtual_time import VirtualClock, run_virtually
 
 PROGRAM = Path(__file__).parent / "reading_program.py"
@@ -183,11 +184,11 @@ def test_a_vault_that_nobody_serves_is_away(vault: dict[str, Any], person: Perso
 
 
 class BusyVault:
-    """A TLS server that answers every request with one status; it counts them."""
+    """A TLS server that answers every request with one status; it keeps their heads."""
 
     def __init__(self, folder: Path, head: bytes) -> None:
         self.head = head
-        self.requests = 0
+        self.heads: list[bytes] = []
         self.bundle = folder / "busy.pem"
         self._context = _self_signed(self.bundle)
         self._loop = asyncio.new_event_loop()
@@ -207,8 +208,7 @@ class BusyVault:
         self._loop.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        self.requests += 1
+        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
         if self.head:
             writer.write(b"HTTP/1.1 " + self.head + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             await writer.drain()
@@ -260,4 +260,22 @@ def test_a_busy_vault_is_asked_once(
             told = program.tell(name="rotated", times=100)
             assert told["first"]["reason"] == reason
             assert at_least <= told["first"]["retry_after"] <= at_least + 0.2
-            assert busy.requests == requests
+            assert len(busy.heads) == requests
+            lines = busy.heads[0].decode().lower().split("\r\n")
+            assert lines[0].startswith("get /secrets/rotated/?api-version=")
+            assert f"x-keyleaf-activity: {','.join(f'order-{number}/charge' for number in range(3))}" in "\n".join(
+                lines
+            )
+            (identifier,) = (line for line in lines if line.startswith("x-ms-client-request-id: "))
+            assert is_guid(identifier.partition(" ")[2])
+
+
+def test_a_busy_sign_in_service_is_asked_once(vault: dict[str, Any], person: Person, tmp_path: Path) -> None:
+    with BusyVault(tmp_path, b"503 Service Unavailable") as busy:
+        given = variables(vault, person)
+        trusted = tmp_path / "trusted.pem"
+        trusted.write_bytes(Path(given["SSL_CERT_FILE"]).read_bytes() + busy.bundle.read_bytes())
+        given |= {"AZURE_AUTHORITY_HOST": busy.url, "SSL_CERT_FILE": str(trusted)}
+        with reading(given, tmp_path / "errors") as program:
+            assert program.tell(name="rotated", times=100)["first"]["reason"] == "sign-in failed"
+            assert len(busy.heads) == 1
