@@ -183,6 +183,17 @@ def test_a_vault_that_nobody_serves_is_away(vault: dict[str, Any], person: Perso
         assert (told["first"]["reason"], told["requests"]) == ("away", 0)
 
 
+def test_a_proxy_of_the_environment_is_used(
+    embedded: Embedded, vault: dict[str, Any], person: Person, tmp_path: Path
+) -> None:
+    embedded.put(vault, "crowd", "reached")
+    behind = {**variables(vault, person), "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "elsewhere.example"}
+    with reading(behind, tmp_path / "errors") as program:
+        assert program.fetch("crowd")["reason"] == "away"
+    with reading({**behind, "NO_PROXY": "127.0.0.1"}, tmp_path / "errors") as program:
+        assert program.fetch("crowd")["value"] == "reached"
+
+
 class BusyVault:
     """A TLS server that answers every request with one status; it keeps their heads."""
 
