@@ -7,7 +7,7 @@ import random
 from email.utils import format_datetime, formatdate
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyleaf.client.breaker import BreakerSettings, CircuitBreaker, retry_after_seconds
@@ -103,6 +103,7 @@ def test_a_try_that_was_given_up_lets_another_one_try() -> None:
     assert subject.succeeded(second, 1.4)
 
 
+@settings(deadline=None)
 @given(st.integers(), st.lists(st.tuples(st.floats(0, 0.4), st.floats(0, 3)), min_size=30, max_size=300))
 def test_while_failing_no_second_holds_more_than_two_tries(seed: int, steps: list[tuple[float, float]]) -> None:
     """Whatever the jitter, however often somebody wants to ask, and however long each failure takes."""
@@ -130,6 +131,7 @@ def test_retry_after_is_a_number_of_seconds_or_a_date() -> None:
     assert retry_after_seconds(formatdate(now - 90, usegmt=True), now) == 0
 
 
+@settings(deadline=None)
 @given(
     st.one_of(
         st.text(max_size=40), st.sampled_from(["-5", "nan", "inf", "1e999", ""]), st.datetimes().map(format_datetime)

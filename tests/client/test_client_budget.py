@@ -6,7 +6,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyleaf.client.budget import SlowStart, TokenBucket
@@ -14,6 +14,7 @@ from keyleaf.client.budget import SlowStart, TokenBucket
 STEPS = st.lists(st.floats(0, 3), min_size=1, max_size=80)
 
 
+@settings(deadline=None)
 @given(STEPS, st.floats(0.1, 50), st.floats(1, 20))
 def test_a_bucket_never_lets_more_through_than_rate_and_capacity(
     steps: list[float], rate: float, capacity: float
@@ -29,6 +30,7 @@ def test_a_bucket_never_lets_more_through_than_rate_and_capacity(
             assert last - first + 1 <= capacity + rate * (taken[last] - start) + 1e-6
 
 
+@settings(deadline=None)
 @given(STEPS, st.floats(0.1, 50), st.floats(1, 20))
 def test_after_the_wait_that_a_bucket_names_it_gives(steps: list[float], rate: float, capacity: float) -> None:
     bucket = TokenBucket(rate, capacity)
@@ -70,6 +72,7 @@ def test_a_slow_start_doubles_every_second() -> None:
     assert [slow.take(108.5) for _ in range(1000)] == [108.5] * 1000
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=300))
 def test_a_slow_start_keeps_its_spacing_whenever_it_is_asked(steps: list[float]) -> None:
     slow = SlowStart(0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from urllib.parse import unquote
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyleaf.client import Caller
@@ -30,6 +30,7 @@ def test_what_has_no_room_is_counted() -> None:
     assert int(entries[-1].removeprefix("+")) == 1000 - (len(entries) - 1)
 
 
+@settings(deadline=None)
 @given(CALLERS)
 def test_it_can_be_read_back(callers: list[Caller]) -> None:
     header = activity_header(callers)

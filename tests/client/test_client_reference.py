@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyleaf.client import SecretReference, VaultAddresses, secret
@@ -16,6 +16,7 @@ VAULTS = st.from_regex(r"[a-z](-?[a-z0-9]){2,11}", fullmatch=True)
 VERSIONS = st.one_of(st.just(""), st.from_regex(r"[0-9a-f]{32}", fullmatch=True))
 
 
+@settings(deadline=None)
 @given(VAULTS, NAMES, VERSIONS)
 def test_a_name_in_a_vault_stays_what_it_is(vault: str, name: str, version: str) -> None:
     reference = secret(f"{vault}/{name}", version=version, expired="use")
@@ -24,6 +25,7 @@ def test_a_name_in_a_vault_stays_what_it_is(vault: str, name: str, version: str)
     assert VaultAddresses().url(reference) == f"https://{vault}.vault.azure.net"
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_a_name_alone_is_in_the_default_vault(name: str) -> None:
     reference = secret(name)
@@ -32,6 +34,7 @@ def test_a_name_alone_is_in_the_default_vault(name: str) -> None:
     assert VaultAddresses(default="https://there.example").url(reference) == "https://there.example"
 
 
+@settings(deadline=None)
 @given(VAULTS, st.sampled_from(["", ":8443"]), NAMES, VERSIONS, st.booleans())
 def test_a_url_names_vault_secret_and_version(vault: str, port: str, name: str, version: str, in_path: bool) -> None:
     url = f"https://{vault}.vault.azure.net{port}"
@@ -93,6 +96,7 @@ def test_what_names_no_secret_is_one_clear_line(reference: str) -> None:
     assert caught.value.hint
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_good_reference_or_an_input_error(text: str) -> None:
     try:
