@@ -68,6 +68,17 @@ def test_the_reader_and_the_schemas_know_the_same_fields() -> None:
     assert (entry["generate"]["minimum"], entry["generate"]["maximum"]) == (8, 1024)
 
 
+def test_the_reader_and_the_schema_of_orchestrations_know_the_same() -> None:
+    from keyleaf.tree import orchestrations as reader
+
+    spec = schema(FOLDER / "orchestration.yaml")["properties"]["spec"]["properties"]
+    assert set(spec) == reader._FIELDS
+    assert set(spec["env"]["items"]["properties"]) == reader._VARIABLE
+    assert (spec["replicas"]["minimum"], spec["replicas"]["maximum"]) == (0, reader._MOST_REPLICAS)
+    for name in ("fulfilment", "shop.fulfilment", "_x", "a.b_2", "", ".a", "a.", "a-b", "2a", "a b"):
+        assert bool(re.search(spec["module"]["pattern"], name)) == bool(reader._MODULE.match(name)), name
+
+
 def test_patterns_accept_what_the_reader_accepts() -> None:
     pattern = schema(FOLDER / "secretaccess.yaml")["properties"]["spec"]["properties"]["vault"]["pattern"]
     for name in ("kv-shop", "a1b", "k"):
@@ -83,4 +94,4 @@ def test_kustomize_takes_the_definitions(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text(json.dumps({"resources": [file.name for file in FILES]}))
     done = subprocess.run(["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("kind: CustomResourceDefinition") == len(FILES) == 2
+    assert done.stdout.count("kind: CustomResourceDefinition") == len(FILES) == 3

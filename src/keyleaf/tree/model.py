@@ -129,7 +129,7 @@ class ServiceAccount:
 
     Attributes:
         client_id / tenant_id: the ``azure.workload.identity/*`` annotations; empty where absent.
-        implicit: named by a workload or SecretAccess, but no manifest declares it.
+        implicit: named by a workload, SecretAccess or Orchestration, but no manifest declares it.
     """
 
     name: str
@@ -174,7 +174,7 @@ class SecretNeed:
         service_account: name in ``namespace`` whose identity asks; empty if it is not workload identity.
         client_id: identity named by the manifest itself (SecretProviderClass ``clientID``, store ``identityId``).
         auth: how the manifest says that it authenticates.
-        purpose: in the author's words (SecretAccess); empty otherwise.
+        purpose: in the author's words (SecretAccess, Orchestration); empty otherwise.
         shared_service_account: ``namespace/name`` of the account that asks, where it stands in another namespace and
             serves every Application that uses its store; ``service_account`` is empty then.
         declared_by: kind and name of the declaring object, ``ExternalSecret/payments-db``.
@@ -214,6 +214,40 @@ class SecretSeed:
 
 
 @dataclass(frozen=True, slots=True)
+class Orchestration:
+    """A ``keyleaf.dev/v1alpha1 Orchestration``: the durable orchestrations of one Python module, and how they run.
+
+    What it reads is among the tree's needs. One that has anything wrong is not here: its findings say what.
+
+    Attributes:
+        where: the object's first line.
+        module: importable name of the module.
+        path: folder that is put on the import path, relative to the tree's root; empty for none.
+        payload_key: secret in ``vault`` whose value encrypts payloads at rest.
+        orchestrator: URL of the engine, without a password; empty for a SQLite file of its own.
+        orchestrator_secret: secret in ``vault`` whose value is that URL; empty for none.
+        owner: who to call, in the author's words; empty for its Application.
+        variables: (name, value) of further environment variables, in their order.
+    """
+
+    name: str
+    namespace: str
+    application: str
+    where: Location
+    module: str
+    service_account: str
+    vault: str | Unknown
+    payload_key: str | Unknown
+    path: str | Unknown = ""
+    orchestrator: str | Unknown = ""
+    orchestrator_secret: str | Unknown = ""
+    replicas: int = 1
+    purpose: str = ""
+    owner: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class AppTree:
     """The whole tree at one revision.
 
@@ -233,6 +267,7 @@ class AppTree:
     findings: tuple[Finding, ...]
     projects: Mapping[str, Manifest] = field(default_factory=dict)
     application_sets: tuple[Manifest, ...] = ()
+    orchestrations: tuple[Orchestration, ...] = ()
 
     def children(self, key: str) -> tuple[Application, ...]:
         """The Applications that ``key`` renders; of ``""``, the roots."""

@@ -76,8 +76,8 @@ def _assembled(root: str | Path | FileSet, repository: Repository, grown: Grown)
     kept = [
         pair for pair in pairs if not pair[0].api_version.startswith("argoproj.io/") or pair[0].kind not in _CONTROL
     ]
-    needs, seeds, wrong = find_needs(kept, {node.key: node.parent for node in grown.nodes})
-    findings.extend(wrong)
+    said = find_needs(kept, {node.key: node.parent for node in grown.nodes}, repository)
+    findings.extend(said.findings)
     findings.extend(
         Finding(
             "link-leaves-tree",
@@ -95,12 +95,13 @@ def _assembled(root: str | Path | FileSet, repository: Repository, grown: Grown)
         repository.revision,
         {node.key: node.application() for node in grown.nodes},
         tuple(manifest for _, manifest in kept),
-        service_accounts(kept, needs),
-        needs,
-        seeds,
+        service_accounts(kept, said.needs),
+        said.needs,
+        said.seeds,
         tuple(dict.fromkeys(findings)),
         projects,
         tuple(manifest for source, manifest in pairs if source.kind == "ApplicationSet"),
+        said.orchestrations,
     )
 
 
