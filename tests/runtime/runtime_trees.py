@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from keyleaf.core.errors import RemoteError
 from keyleaf.core.location import Location
 from keyleaf.runtime import Endpoints, ServiceAccountIssuer, Supervisor, SystemTimer, Timer, TokenKeeper
 from keyleaf.runtime.fetching import decoded
+from keyleaf.runtime.guard import marked
 from keyleaf.runtime.values import VaultValue
 from keyleaf.tree.model import Application, AppTree, Delivery, Manifest, SecretNeed, Source
 
@@ -117,3 +122,23 @@ def supervisor(
     private = state / "private"
     private.mkdir(exist_ok=True)
     return Supervisor(state, tokens, fetcher or MemoryFetcher(), timer=timer, private=private, **more)
+
+
+@asynccontextmanager
+async def running(state: Path, **more: Any) -> AsyncIterator[Supervisor]:
+    found = supervisor(state, **more)
+    await found.start()
+    try:
+        yield found
+    finally:
+        await found.stop()
+        assert marked(found.mark) == []
+
+
+async def until(condition: Any) -> Any:
+    """What ``condition`` gives once it is true: for what another process does."""
+    end = time.monotonic() + 10
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come true in ten seconds"
+        await asyncio.sleep(0.02)
+    return found

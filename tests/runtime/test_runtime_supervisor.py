@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime_trees import ENDPOINTS, MemoryFetcher, deployment, manifests, need, supervisor, tree
+from runtime_trees import ENDPOINTS, MemoryFetcher, deployment, manifests, need, running, tree, until
 
-from keyleaf.runtime import Health, ManualTimer, Supervisor, run_spec
+from keyleaf.runtime import Health, ManualTimer, run_spec
 from keyleaf.runtime.guard import marked
 
 REPORT = "import json,os,sys;json.dump(dict(os.environ),open(sys.argv[1],'w'));import time;time.sleep(60)"
 SLEEP = "import time; time.sleep(60)"
 LABELS = {"azure.workload.identity/use": "true"}
-
-
-@asynccontextmanager
-async def running(state: Path, **more: Any) -> AsyncIterator[Supervisor]:
-    found = supervisor(state, **more)
-    await found.start()
-    try:
-        yield found
-    finally:
-        await found.stop()
-        assert marked(found.mark) == []
-
-
-async def until(condition: Any) -> Any:
-    """What ``condition`` gives once it is true: for what another process does."""
-    end = time.monotonic() + 10
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come true in ten seconds"
-        await asyncio.sleep(0.02)
-    return found
 
 
 def read_json(file: Path) -> Any:

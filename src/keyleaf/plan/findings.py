@@ -9,7 +9,7 @@ from keyleaf.plan.accounts import ServiceAccountOwners
 from keyleaf.plan.effective import EffectiveAccess
 from keyleaf.plan.model import Actual, Desired, Identity
 from keyleaf.plan.naming import APPLICATION, is_ours, marked_application
-from keyleaf.plan.workloads import workloads
+from keyleaf.plan.workloads import orchestrations, workloads
 from keyleaf.tree.model import AppTree, SecretNeed, ServiceAccount, Unknown
 
 
@@ -88,7 +88,7 @@ def identity_findings(tree: AppTree, desired: Desired, actual: Actual) -> Iterat
     for need in tree.needs:
         name = names.get(owners.owner_of(need), "")
         yield from _need(need.declared_by, told, need, ours.get(name), name)
-    for workload in workloads(tree):
+    for workload in (*workloads(tree), *orchestrations(tree)):
         manifest = workload.manifest
         declared = accounts.get((manifest.namespace, workload.service_account))
         if workload.uses_workload_identity and (declared is None or not declared.client_id):

@@ -1,4 +1,4 @@
-"""The pods that a tree declares: where each kind of workload keeps its template."""
+"""The pods that a tree declares: where each kind of workload keeps its template; and what else signs in like one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyleaf.tree.model import POD_TEMPLATES, AppTree, Manifest
+from keyleaf.tree.secrets_keyleaf import API_VERSION
 
 USES_WORKLOAD_IDENTITY = "azure.workload.identity/use"
 
@@ -57,6 +58,15 @@ def workloads(tree: AppTree) -> Iterator[Workload]:
                 mapping(mapping(mapping(template).get("metadata")).get("labels")),
                 named if isinstance(named, str) else "default",
             )
+
+
+def orchestrations(tree: AppTree) -> Iterator[Workload]:
+    """Every Orchestration: it has no pod template, and always signs in by workload identity."""
+    for manifest in tree.manifests:
+        if manifest.kind == "Orchestration" and manifest.api_version == API_VERSION:
+            named = mapping(manifest.body.get("spec")).get("serviceAccountName")
+            account = named if isinstance(named, str) and named else "default"
+            yield Workload(manifest, {}, {USES_WORKLOAD_IDENTITY: "true"}, account)
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

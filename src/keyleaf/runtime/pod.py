@@ -16,6 +16,7 @@ from keyleaf.core.errors import KeyleafError
 from keyleaf.runtime.backoff import Backoff
 from keyleaf.runtime.container import Container
 from keyleaf.runtime.fetching import Fetcher, json_members
+from keyleaf.runtime.flows import worker_environment
 from keyleaf.runtime.health import PodStatus
 from keyleaf.runtime.identity import TOKEN_FILE, Endpoints, TokenKeeper
 from keyleaf.runtime.launching import Place, field_value, launch
@@ -154,6 +155,7 @@ class Pod:
                 "TMPDIR": str(self._scratch / "tmp"),
                 "LANG": "C.UTF-8",
                 **self._endpoints.trust(),
+                **worker_environment(self.spec, self._endpoints, self._s.state),
             },
             identity=self._endpoints.variables(client_id, self._private / TOKEN_FILE) if client_id else {},
             ports=self.status.ports,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from keyleaf.runtime.containers import container_spec
+from keyleaf.runtime.orchestrations import is_orchestration, orchestration_workload
 from keyleaf.runtime.specs import ContainerSpec, NotRun, RunSpec, Service, Volume, WorkloadSpec
 from keyleaf.runtime.values import NotRunnable, Values
 from keyleaf.runtime.volumes import volume_spec
@@ -41,7 +43,7 @@ def run_spec(tree: AppTree, root: str) -> RunSpec:
     workloads: list[WorkloadSpec] = []
     not_run: list[NotRun] = []
     for manifest in tree.manifests:
-        if manifest.kind in _POD:
+        if manifest.kind in _POD or is_orchestration(manifest):
             try:
                 workloads.append(_workload(tree, manifest, values, root))
             except NotRunnable as reason:
@@ -59,6 +61,11 @@ def run_spec(tree: AppTree, root: str) -> RunSpec:
 
 def _workload(tree: AppTree, manifest: Manifest, values: Values, root: str) -> WorkloadSpec:
     body = manifest.body
+    if is_orchestration(manifest):
+        annotations = _strings(at(body, "metadata", "annotations"))
+        spec = orchestration_workload(tree, manifest, root, _directory(manifest, annotations, root))
+        restarts = annotations.get(RESTART_ANNOTATION, "").lower() == "true"
+        return replace(spec, annotations=annotations, restart_on_secret_change=restarts, vaults=_vaults(tree, manifest))
     job = at(body, "spec", "jobTemplate", "spec") if manifest.kind == "CronJob" else at(body, "spec")
     template = mapping(at(body, *_POD[manifest.kind]))
     pod = mapping(template.get("spec"))

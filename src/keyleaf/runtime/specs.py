@@ -128,8 +128,28 @@ class ContainerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowSpec:
+    """What makes a workload the worker of an Orchestration. Secrets are ``vault/name``.
+
+    Attributes:
+        path: folder on the import path, absolute; empty for none.
+        orchestrator: URL of the engine as written; empty for a SQLite file of its own, or if ``orchestrator_secret``
+            holds it.
+        vault: the one that a secret's name means which names no vault.
+    """
+
+    module: str
+    path: str
+    vault: str
+    payload_key: str
+    orchestrator: str = ""
+    orchestrator_secret: str = ""
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadSpec:
-    """A Deployment, StatefulSet, Job or CronJob that runs here.
+    """A Deployment, StatefulSet, Job, CronJob or Orchestration that runs here.
 
     Attributes:
         application: key of the Application that renders it; ``wave`` its sync wave in there.
@@ -138,9 +158,10 @@ class WorkloadSpec:
         schedule: cron expression of a CronJob, in ``time_zone`` (UTC if empty).
         restart_on_secret_change: whether a new version of a secret in its environment restarts it.
         not_run: containers that do not run here, with the reason.
+        flow: set for an Orchestration.
     """
 
-    kind: Choice["Deployment", "StatefulSet", "Job", "CronJob"]
+    kind: Choice["Deployment", "StatefulSet", "Job", "CronJob", "Orchestration"]
     name: str
     namespace: str
     application: str
@@ -165,6 +186,7 @@ class WorkloadSpec:
     restart_on_secret_change: bool = False
     vaults: tuple[str, ...] = ()
     not_run: tuple[tuple[str, str], ...] = ()
+    flow: FlowSpec | None = None
 
     @property
     def key(self) -> str:

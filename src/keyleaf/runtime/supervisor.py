@@ -13,8 +13,10 @@ from pathlib import Path
 from keyleaf.core.errors import InputError
 from keyleaf.runtime.addresses import service_addresses, vault_addresses
 from keyleaf.runtime.fetching import Fetcher
+from keyleaf.runtime.flows import describe_flows
 from keyleaf.runtime.health import Health, WorkloadStatus, workload_health, worst
 from keyleaf.runtime.identity import Endpoints, TokenKeeper, private_directory
+from keyleaf.runtime.imports import module_files
 from keyleaf.runtime.logs import LogFile, log_name
 from keyleaf.runtime.pod import SHORTEST_REFRESH, Pod, Surroundings
 from keyleaf.runtime.ports import PortBook
@@ -118,6 +120,7 @@ class Supervisor:
         kept = tuple(key for key in self._runs if key not in gone and key not in changed)
         await asyncio.gather(*(self._stop_run(self._runs.pop(key)) for key in (*gone, *changed)))
         self._spec = spec
+        describe_flows(self._state, spec.workloads, endpoints, addresses)
         new = {key: _Run(*both) for key, both in wanted.items() if key not in self._runs}
         self._runs.update(new)
         started_apps = {key: asyncio.Event() for key in spec.order}
@@ -325,7 +328,8 @@ def _fingerprint(spec: WorkloadSpec, endpoints: Endpoints, addresses: list[tuple
     """Equal as long as the workload would be started in the same way.
 
     Of the addresses only those count that its text mentions: a Service of somebody else may come and go. A program that
-    its command line names by a path below its working directory counts with its content.
+    its command line names by a path below its working directory counts with its content, and so does an
+    Orchestration's module with what it imports from its folder.
     """
     texts = [text for c in (*spec.init_containers, *spec.containers) for text in c.texts()]
     mentioned = tuple(pair for pair in addresses if any(pair[0].lower() in text.lower() for text in texts))
@@ -351,6 +355,12 @@ def _programs(spec: WorkloadSpec) -> tuple[str, ...]:
                 file = Path(container.working_directory) / argument
                 if not Path(argument).is_absolute() and file.is_file():
                     found.append(hashlib.sha256(file.read_bytes()).hexdigest())
+    if spec.flow is not None:
+        # Python looks in the folder of --path first, then in the working directory.
+        folders = [Path(folder) for folder in (spec.flow.path, spec.containers[0].working_directory) if folder]
+        for file in module_files(spec.flow.module, folders):
+            with contextlib.suppress(OSError):
+                found.append(f"{file} {hashlib.sha256(file.read_bytes()).hexdigest()}")
     return tuple(found)
 
 
