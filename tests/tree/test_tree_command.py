@@ -53,6 +53,18 @@ def test_json_holds_everything(folder: Path) -> None:
     assert data["findings"] == []
 
 
+def test_orchestrations_are_told_with_their_engine(folder: Path) -> None:
+    (folder / "pay/flow.yaml").write_text(
+        "apiVersion: keyleaf.dev/v1alpha1\nkind: Orchestration\nmetadata: {name: flow}\n"
+        "spec: {module: flow, vault: kv-shop, payloadKey: flow-key}\n"
+    )
+    lines = CliRunner().invoke(COMMAND, [str(folder)]).output.splitlines()
+    assert "      needs kv-shop/flow-key as payments/default, Orchestration/flow  pay/flow.yaml:4" in lines
+    assert "      runs Orchestration/flow, module flow, on a SQLite file of its own  pay/flow.yaml:1" in lines
+    (flow,) = json.loads(CliRunner().invoke(COMMAND, [str(folder), "--json"]).output)["orchestrations"]
+    assert (flow["application"], flow["module"], flow["payload_key"]) == ("pay", "flow", "flow-key")
+
+
 def test_an_error_in_the_tree_is_the_exit_code(folder: Path) -> None:
     (folder / "pay/bad.yaml").write_text("a: [\n")
     result = CliRunner().invoke(COMMAND, [str(folder)])

@@ -251,3 +251,16 @@ def test_a_folder_beside_the_one_that_is_read_is_in_the_repository(tmp_path: Pat
     for revision in ("", head):
         found = only(read_tree(tmp_path / "apps", revision))
         assert found.path == "../src/programs"
+
+
+def test_the_example_of_the_page_is_right() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tree.md").read_text("utf-8")
+    example = page.split("### Orchestration", 1)[1].split("```yaml\n", 1)[1].split("```", 1)[0]
+    files = {
+        "root.yaml": application("app", "apps/dev/fulfilment"),
+        "apps/dev/fulfilment/flow.yaml": example,
+        "programs/fulfilment.py": "",
+    }
+    tree = read_tree(MemoryFiles(files), tools=Tools(path=""))
+    assert only(tree).path == "programs"
+    assert [seed.generate for seed in tree.seeds] == [32]

@@ -15,7 +15,7 @@ from keyleaf.cli.present import console, finding_as_data, print_findings, print_
 from keyleaf.core.errors import InputError
 from keyleaf.core.finding import Severity
 from keyleaf.tree import GitSource, read_tree
-from keyleaf.tree.model import Application, AppTree, SecretNeed, SecretSeed, Source, Unknown
+from keyleaf.tree.model import Application, AppTree, Orchestration, SecretNeed, SecretSeed, Source, Unknown
 
 Mapped = Annotated[
     list[str] | None,
@@ -74,6 +74,8 @@ def _draw(branch: Tree, made: AppTree, parent: str) -> None:
             mine.add(f"[{style}]{source.state}[/] {escape(_source(source))}")
         for text in _needs(made, app.key):
             mine.add(f"[magenta]needs[/] {escape(text)}")
+        for text in _runs(made, app.key):
+            mine.add(f"[blue]runs[/] {escape(text)}")
         _draw(mine, made, app.key)
 
 
@@ -85,6 +87,8 @@ def _lines(made: AppTree, parent: str, depth: int) -> Iterator[str]:
             yield f"{indent}  source {source.state}: {_source(source)}"
         for text in _needs(made, app.key):
             yield f"{indent}  needs {text}"
+        for text in _runs(made, app.key):
+            yield f"{indent}  runs {text}"
         yield from _lines(made, app.key, depth + 1)
 
 
@@ -110,6 +114,16 @@ def _needs(made: AppTree, key: str) -> Iterator[str]:
             told.add((name, need.declared_by, need.service_account))
             account = f" as {need.namespace}/{need.service_account}" if need.service_account else f" by {need.auth}"
             yield f"{name}{account}, {need.declared_by}  {need.where}"
+
+
+def _runs(made: AppTree, key: str) -> Iterator[str]:
+    for one in made.orchestrations:
+        if one.application == key:
+            secret = one.orchestrator_secret
+            named = secret.text if isinstance(secret, Unknown) else secret
+            url = one.orchestrator.text if isinstance(one.orchestrator, Unknown) else one.orchestrator
+            engine = url or (f"what the secret {named} names" if named else "a SQLite file of its own")
+            yield f"Orchestration/{one.name}, module {one.module}, on {engine}  {one.where}"
 
 
 def _name(need: SecretNeed) -> str:
@@ -168,6 +182,7 @@ def tree_as_data(made: AppTree) -> dict[str, object]:
         ],
         "unowned_needs": needs.get("", []),
         "seeds": [_seed_as_data(seed) for seed in made.seeds],
+        "orchestrations": [_orchestration_as_data(one) for one in made.orchestrations],
         "findings": [finding_as_data(finding) for finding in made.findings],
     }
 
@@ -195,6 +210,25 @@ def _need_as_data(need: SecretNeed) -> dict[str, object]:
 
 def _seed_as_data(seed: SecretSeed) -> dict[str, object]:
     return {"vault": seed.vault, "secret": seed.secret, "where": str(seed.where)}
+
+
+def _orchestration_as_data(one: Orchestration) -> dict[str, object]:
+    return {
+        "application": one.application,
+        "namespace": one.namespace,
+        "name": one.name,
+        "module": one.module,
+        "path": _known(one.path),
+        "service_account": one.service_account,
+        "vault": _known(one.vault),
+        "payload_key": _known(one.payload_key),
+        "orchestrator": _known(one.orchestrator),
+        "orchestrator_secret": _known(one.orchestrator_secret),
+        "replicas": one.replicas,
+        "purpose": one.purpose,
+        "owner": one.owner,
+        "where": str(one.where),
+    }
 
 
 def _known(value: str | Unknown) -> object:
