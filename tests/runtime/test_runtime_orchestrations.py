@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from runtime_trees import ENDPOINTS, MemoryFetcher, application, deployment, manifests, running, tree, until
 
+from keyleaf.core.errors import StateError
 from keyleaf.core.location import Location
 from keyleaf.runtime import Endpoints, Health, RunSpec, WorkloadSpec, run_spec
-from keyleaf.runtime.flows import flow_directory, worker_environment
+from keyleaf.runtime.flows import describe_flows, flow_directory, worker_environment
 from keyleaf.runtime.imports import module_files
 from keyleaf.runtime.specs import Probe
 from keyleaf.tree.model import AppTree, Orchestration, Unknown
@@ -184,6 +185,19 @@ async def test_an_engine_in_a_secret_is_read_as_the_worker(tmp_path: Path) -> No
     described = (flow_directory(tmp_path, "shop", "fulfilment") / "flow.json").read_text()
     assert "hunter2" not in described
     assert (json.loads(described)["orchestrator"], json.loads(described)["orchestratorSecret"]) == ("", "kv-shop/url")
+
+
+def test_an_engine_behind_a_service_is_described_where_it_is_here(tmp_path: Path) -> None:
+    spec = only(flow_tree(replace(FLOW, orchestrator="postgresql://orders@postgres.data.svc:5432/flows")))
+    describe_flows(tmp_path, [spec], ENDPOINTS, {"shop": [("postgres.data.svc:5432", "127.0.0.1:41000")]})
+    described = json.loads((flow_directory(tmp_path, "shop", "fulfilment") / "flow.json").read_text())
+    assert described["orchestrator"] == "postgresql://orders@127.0.0.1:41000/flows"
+
+
+def test_a_state_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "flows").touch()
+    with pytest.raises(StateError, match="flows cannot be written"):
+        describe_flows(tmp_path, [only(flow_tree())], ENDPOINTS, {})
 
 
 @pytest.mark.asyncio

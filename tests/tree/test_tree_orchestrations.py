@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tree_samples import application, commit
+from tree_samples import REPOSITORY, application, commit
 
 from keyleaf.tree import MemoryFiles, Tools, read_tree
 from keyleaf.tree.model import AppTree, Orchestration, Unknown
@@ -154,6 +154,7 @@ def test_the_path_counts_from_the_manifest(said: str, path: str) -> None:
         (("value: http://provider.shop.svc", "valueFrom: {}"), "has no field 'valueFrom'", 17),
         (("value: http://provider.shop.svc", "value: 7"), "must be text", 17),
         (("  name: fulfilment", "  name: ../up"), "metadata.name is not a name", 4),
+        (("metadata:", "metadata:\n  namespace: a.b"), "its namespace is not one that Kubernetes takes", 4),
     ],
 )
 def test_what_is_wrong_is_told_by_line_and_does_not_run(change: tuple[str, str], message: str, line: int) -> None:
@@ -213,6 +214,23 @@ def test_what_git_cannot_tell_stays_unknown() -> None:
     found = only(tree)
     assert isinstance(found.vault, Unknown) and isinstance(found.orchestrator, Unknown)
     assert all(isinstance(need.vault, Unknown) for need in tree.needs)
+
+
+def test_a_namespace_has_to_be_said() -> None:
+    tree = read_tree(
+        MemoryFiles({**FILES, "root.yaml": application("app", "x", namespace='""'), "x/all.yaml": FLOW}),
+        tools=Tools(path=""),
+    )
+    assert any("its namespace is said nowhere" in finding.message for finding in tree.findings)
+    assert not tree.orchestrations
+
+
+def test_programs_of_another_repository_are_not_here(tmp_path: Path) -> None:
+    other = "https://git.example.com/other/tree.git"
+    write(tmp_path / "mine", {"root.yaml": application("app", "x").replace(REPOSITORY, other)})
+    write(tmp_path / "other", {"x/all.yaml": FLOW, "programs/fulfilment.py": ""})
+    found = only(read_tree(tmp_path / "mine", mappings={other: tmp_path / "other"}))
+    assert isinstance(found.path, Unknown) and found.path.kind == "remote"
 
 
 def write(folder: Path, files: dict[str, str]) -> None:

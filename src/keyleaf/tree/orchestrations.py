@@ -41,6 +41,7 @@ _MOST_REPLICAS = 100
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\Z", re.ASCII)
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
+_NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?\Z")
 _OBJECT_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*\Z")
 _ALONE = ("sqlite",)
 _SHARED = ("postgresql", "postgres", "durabletask")
@@ -108,15 +109,22 @@ def _said(spec: Any) -> bool:
 
 
 def _check_name(reader: FieldReader, manifest: Manifest) -> None:
-    """Its name and namespace become those of a folder."""
-    for field, name in (("name", manifest.name), ("namespace", manifest.namespace)):
-        if not _OBJECT_NAME.match(name) and (name or field == "name"):
-            reader.complain(
-                f"metadata.{field} is not a name that Kubernetes takes",
-                "metadata",
-                field,
-                fix="use lower-case letters, digits, hyphens and dots",
-            )
+    """Its namespace and name become those of a folder, with a dot between them."""
+    if not _OBJECT_NAME.match(manifest.name):
+        reader.complain(
+            "metadata.name is not a name that Kubernetes takes",
+            "metadata",
+            "name",
+            fix="use lower-case letters, digits, hyphens and dots",
+        )
+    if manifest.application and not _NAMESPACE.match(manifest.namespace):
+        wrong = "is not one that Kubernetes takes" if manifest.namespace else "is said nowhere"
+        reader.complain(
+            f"its namespace {wrong}",
+            "metadata",
+            "namespace",
+            fix="write metadata.namespace, or destination.namespace of the Application, in lower-case letters",
+        )
 
 
 def _module(reader: FieldReader, spec: Any) -> str:
