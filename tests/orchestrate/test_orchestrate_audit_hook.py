@@ -132,6 +132,12 @@ def test_sleep_is_refused() -> None:
     assert raised.value.hint == "use await keyleaf.sleep(...)"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="threads are audited since Python 3.12")
+def test_threads_are_refused() -> None:
+    with orchestrating("flow"), pytest.raises(NondeterminismError, match=r"threading\.Thread\.start\(\)"):
+        threading.Thread(target=print).start()
+
+
 def test_what_is_open_may_be_used(tmp_path: Path) -> None:
     with (tmp_path / "a").open("w") as file, orchestrating("flow"):
         file.write("x")
@@ -299,6 +305,21 @@ def test_threads_that_ended_leave_nothing_behind() -> None:
     before = gc.get_objects()
     held = [each for each in before if type(each).__name__ == "_Stretch"]
     assert held == []
+
+
+def test_the_first_refusal_of_a_process(tmp_path: Path) -> None:
+    program = (
+        "from keyleaf.orchestrate.audit_hook import orchestrating\n"
+        "from keyleaf.orchestrate.nondeterminism import NondeterminismError\n"
+        "with orchestrating('flow'):\n    import colorsys\n    try:\n        open('a')\n"
+        "    except NondeterminismError as error:\n        print(error)\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    ran = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    expected = "program.py:6: orchestration flow used open() in <module> (do it in an activity)\n"
+    assert (ran.stdout, ran.stderr) == (expected, "")
 
 
 # Orchestrations that are driven.

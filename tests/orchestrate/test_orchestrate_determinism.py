@@ -459,6 +459,32 @@ IMPURE = {
         async def flow(lines):
             return sorted(lines, key=key)
     """,
+    "default of a dataclass": """
+        import time
+        from dataclasses import dataclass, field
+        from datetime import datetime
+        from uuid import uuid4
+        @dataclass
+        class Order:
+            number: int
+            key: object = field(default_factory=uuid4)
+            at: float = field(default_factory=lambda: time.time())  #! time.time() -> keyleaf.now()
+            tags: list = field(default_factory=list)
+            seed: int = field(default_factory=time.time_ns, kw_only=True)
+        async def flow(tags):
+            Order(1, 2, 3, tags)  #! time.time_ns() for the field seed -> keyleaf.now()
+            return Order(1, seed=2)  #! uuid.uuid4() for the field key -> keyleaf.uuid()
+    """,
+    "default of a struct": """
+        import time
+        import msgspec
+        class Order(msgspec.Struct):
+            number: int
+            lines: "list[Unknown]" = []
+            at: float = msgspec.field(default_factory=time.time)
+        async def flow():
+            return Order(number=1)  #! time.time() for the field at -> keyleaf.now()
+    """,
     "partial": """
         import functools, time
         def stamp(line):
@@ -614,6 +640,20 @@ PURE = {
                 return 1
         async def flow():
             return Hash().hash()
+    """,
+    "defaults that are given": """
+        import time
+        from dataclasses import dataclass, field
+        import msgspec
+        @dataclass
+        class Order:
+            number: int
+            at: float = field(default_factory=time.time)
+        class Receipt(msgspec.Struct):
+            at: float = msgspec.field(default_factory=time.time)
+        async def flow(now, fields):
+            Order(1, now), Order(1, at=now), Order(**fields), Order(*fields), Receipt(now)
+            return isinstance(now, Order)
     """,
     "unknown name": "async def flow():\n    return nothing_of_this_name.read_text()",
 }

@@ -147,6 +147,7 @@ def _install() -> None:
     with _LOCK:
         if _installed:
             return
+        _folders()  # reads files itself, so before the hook is there
         sys.addaudithook(_refuse)
         if hasattr(os, "register_at_fork"):  # the other threads are gone, and their numbers are given out again
             os.register_at_fork(after_in_child=_RUNNING.clear)

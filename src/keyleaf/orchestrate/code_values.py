@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dataclasses
 import functools
 import inspect
 import os
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, UnionType
 from typing import Any
+
+import msgspec
 
 from keyleaf.orchestrate.impure_names import INPUT, METHODS, RANDOM, ImpureName, impure_name
 from keyleaf.orchestrate.nondeterminism import is_engine
@@ -251,6 +254,30 @@ def _constructors(held: type) -> list[tuple[FunctionType, type | None]]:
     names = ("__new__", "__init__", "__post_init__")
     found = [inspect.getattr_static(held, name, None) for name in names]
     return [each for static in found for each in _plain(static, held)]
+
+
+def default_factories(value: Value | None) -> list[tuple[str, int, Any]]:
+    """What makes the fields of a dataclass or msgspec Struct that a call does not give: name, position and factory."""
+    if not isinstance(value, Known) or not is_a(value.object, type):
+        return []
+    held = value.object
+    fields = inspect.getattr_static(held, "__dataclass_fields__", None)
+    if is_a(fields, dict):
+        inits = sorted((field for field in fields.values() if field.init), key=lambda field: bool(field.kw_only))
+        return [
+            (field.name, place, field.default_factory)
+            for place, field in enumerate(inits)
+            if field.default_factory is not dataclasses.MISSING
+        ]
+    if issubclass(held, msgspec.Struct):
+        names, defaults = held.__struct_fields__, held.__struct_defaults__
+        places = range(len(names) - len(defaults), len(names))
+        return [
+            (names[place], place, default.factory)
+            for place, default in zip(places, defaults, strict=True)
+            if type(default).__name__ == "Factory"
+        ]
+    return []
 
 
 def _plain(held: Any, owner: type | None) -> list[tuple[FunctionType, type | None]]:

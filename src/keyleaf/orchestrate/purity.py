@@ -23,6 +23,7 @@ from keyleaf.orchestrate.code_values import (
     Pending,
     Unordered,
     Value,
+    default_factories,
     followed,
     impurity_of,
     is_a,
@@ -281,9 +282,24 @@ class _Reading(ast.NodeVisitor):
         if isinstance(value, Pending):
             self._look.enqueue_node(value, self._scope)
         elif call is not None or not (isinstance(value, Known) and is_a(value.object, type)):
+            if call is not None:
+                self._fields_left_out(call, value)
             for function, owner in followed(value):
                 self._look.enqueue(function, owner)
         return False
+
+    def _fields_left_out(self, call: ast.Call, value: Value | None) -> None:
+        """Look at what makes the fields that the call of a class does not give."""
+        given = {each.arg for each in call.keywords}
+        if None in given or any(isinstance(each, ast.Starred) for each in call.args):
+            return
+        for field, place, factory in default_factories(value):
+            if place >= len(call.args) and field not in given:
+                name = impurity_of(Known(factory))
+                if name is not None:
+                    self._report(call, f"{name.name}() for the field {field}", name.instead)
+                for function, owner in followed(Known(factory)):
+                    self._look.enqueue(function, owner)
 
     # Sets: their order is that of hashes, which differ from process to process.
 
