@@ -334,6 +334,16 @@ IMPURE = {
             print(*tags)  #! iteration over a set -> sorted(...)
             return tags.pop()  #! taking any element of a set -> sorted(...)
     """,
+    "set of the module": """
+        NAMES = frozenset({"a", "b"})
+        class Shop:
+            names = {"a", "b"}
+        async def flow(done):
+            for name in NAMES:  #! iteration over a set -> sorted(...)
+                pass
+            list(NAMES - done)  #! iteration over a set -> sorted(...)
+            return [n for n in Shop.names]  #! iteration over a set -> sorted(...)
+    """,
     "id": "async def flow(x):\n    return id(x)  #! id() -> a field",
     "hash": "async def flow(x):\n    return hash(x)  #! hash() -> hashlib",
     "id as key": "async def flow(x):\n    return sorted(x, key=id)  #! id -> a field",
@@ -613,7 +623,7 @@ PURE = {
                 seen.add("b")
             return sorted(seen), max({"a"}), {name for name in seen}, sorted(n for n in seen), {*seen}
     """,
-    "sets of numbers": "async def flow():\n    return [each for each in {1, 2, 3}]",
+    "sets of numbers": "N = {1, 2}\nasync def flow():\n    return [each for each in {1, 2, 3}], [each for each in N]",
     "name that was a set": """
         async def flow(names):
             names = set(names)
@@ -786,7 +796,7 @@ def test_an_expression_nested_too_deeply_is_looked_at_in_bytecode(tmp_path: Path
 
 
 def test_all_are_listed_one_in_a_line(tmp_path: Path) -> None:
-    module = load(tmp_path, "import time, os\nasync def flow():\n    time.time()\n    os.getpid()")
+    module = load(tmp_path, "import time, os\nasync def flow():\n    time.time() + time.time()\n    os.getpid()")
     file = (tmp_path / "flows.py").as_posix()
     with pytest.raises(NondeterminismError) as raised:
         require_deterministic(module.flow)

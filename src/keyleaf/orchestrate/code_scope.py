@@ -12,6 +12,7 @@ from typing import Any
 from keyleaf.orchestrate.code_values import (
     Instance,
     Known,
+    Member,
     Pending,
     Unordered,
     Value,
@@ -81,9 +82,10 @@ class Scope:
             return None
         self._asked.add(node)
         try:
-            return self._value(node)
+            value = self._value(node)
         finally:
             self._asked.discard(node)
+        return Unordered() if _is_set(value) else value
 
     def _value(self, node: ast.expr) -> Value | None:
         if isinstance(node, ast.Name):
@@ -288,6 +290,12 @@ def _is_path(value: Value | None) -> bool:
     if isinstance(value, Instance):
         return issubclass(value.type, PurePath)
     return isinstance(value, Known) and is_a(value.object, PurePath)
+
+
+def _is_set(value: Value | None) -> bool:
+    """Whether a value is a set that exists, of anything but numbers."""
+    held = value.object if isinstance(value, Known) else value.static if isinstance(value, Member) else None
+    return type(held) in (set, frozenset) and not all(type(each) in (int, float, bool) for each in set(held or ()))
 
 
 def _numbers(node: ast.Set | ast.SetComp) -> bool:

@@ -40,7 +40,7 @@ def require_deterministic(function: Callable[..., Any]) -> None:
     if not found:
         return
     name = getattr(function, "__qualname__", "") or repr(function)
-    lines = "".join(f"\n  {each}" for each in found)
+    lines = "".join(dict.fromkeys(f"\n  {each}" for each in found))
     raise NondeterminismError(f"orchestration {name} does what only an activity may do:{lines}", where=found[0].where)
 
 
