@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowAttributes, SetWorkflowID
 from dbos import error as dbos_error
 
-from keyleaf.orchestrate.attempt import error_body
+from keyleaf.orchestrate.attempt import seal_error
 from keyleaf.orchestrate.definitions import OrchestrationDefinition, Queue, Registry
 from keyleaf.orchestrate.driver import Driver, Finished, input_purpose, output_purpose
 from keyleaf.orchestrate.engines.base import ENDED, EngineContext, InstanceView, Start, State
@@ -67,6 +67,7 @@ class DbosEngine:
         self._running: dict[str, Running] = {}
         self._lock: int | None = None
         self._functions: dict[str, Callable[..., Awaitable[str]]] = {}
+        self._first_runs: set[str] = set()
         self._here: dict[str, asyncio.Future[InstanceView | None]] = {}
 
     @property
@@ -169,9 +170,13 @@ class DbosEngine:
         ):
             try:
                 function: Any = self._functions[start.name]
+                self._first_runs.add(instance)
                 handle: Any = await DBOS.start_workflow_async(function, text)
-            except dbos_error.DBOSWorkflowIDInUseError:
-                raise InstanceInUse(f"instance {instance} exists already") from None
+            except BaseException as error:
+                self._first_runs.discard(instance)
+                if isinstance(error, dbos_error.DBOSWorkflowIDInUseError):
+                    raise InstanceInUse(f"instance {instance} exists already") from None
+                raise
         ended = self._here[instance] = asyncio.ensure_future(self._ended_here(instance, start, handle))
         ended.add_done_callback(lambda _: self._here.pop(instance, None))
 
@@ -250,12 +255,14 @@ class DbosEngine:
         assert self._board is not None
         instance = DBOS.workflow_id or ""
         start = msgspec.json.decode(text, type=Start)
+        first_run = instance in self._first_runs
+        self._first_runs.discard(instance)
         running = Running(instance, start.name, context.clock.now(), self._board.changed)
         self._running[instance] = running
         with orchestration_span(start.name, instance) as span:
             try:
                 definition = await self._definition(start, running)
-                finished = await self._drive(context, definition, instance, start, running)
+                finished = await self._drive(context, definition, instance, start, running, first_run)
             except Stopped:
                 raise dbos_error.DBOSWorkflowCancelledError(f"{instance} was stopped") from None
             finally:
@@ -286,13 +293,14 @@ class DbosEngine:
         instance: str,
         start: Start,
         running: Running,
+        first_run: bool,
     ) -> Finished:
         try:
             data = context.codec.open(start.payload, input_purpose(instance))
             arguments = definition.parameters.decode(data, f"{instance}: the input of orchestration {start.name}")
         except Exception as error:
             return Finished(error=error)
-        port = DbosPort(context, start, running, self._child)
+        port = DbosPort(context, start, running, self._child, first_run=first_run)
         driver = Driver(
             definition,
             instance,
@@ -322,8 +330,7 @@ class DbosEngine:
             except Exception as refused:
                 error = refused
         kind = "cancelled" if isinstance(error, InstanceCancelled) else "error"
-        body = error_body(context.guard, error)
-        sealed = context.codec.seal(msgspec.json.encode(body), purpose)
+        sealed = seal_error(context.codec, context.guard, error, purpose)
         raise FlowEnded(pack(Envelope(kind, start.name, 0, start.created, now, context.worker, sealed)))  # type: ignore[arg-type]
 
     async def _child(self, instance: str, start: Start, leaf: Leaf[Any], running: Running) -> Envelope:

@@ -4,6 +4,9 @@ Rules:
     - Every command draws its DBOS step id when the orchestration gives it, so that a replay draws the same ones.
     - All attempts of an activity happen inside one step: waiting for a secret or a retry costs no write. After a crash
       the step begins again with attempt 1.
+    - The first run of an instance has nothing recorded that could be replayed, so there an activity runs before its
+      DBOS step, which then only looks whether the instance still owns its row and writes: one thread hop, not three.
+      The result of an activity that ended after its instance was suspended or terminated is not kept in either case.
     - Which of several tasks came first is a step of its own.
 """
 
@@ -38,11 +41,14 @@ TIMER = "keyleaf.timer"
 class DbosPort:
     """Carries out the commands of one run. Made inside a DBOS workflow."""
 
-    def __init__(self, context: EngineContext, start: Start, running: Running, children: Any) -> None:
+    def __init__(
+        self, context: EngineContext, start: Start, running: Running, children: Any, *, first_run: bool = False
+    ) -> None:
         self._context = context
         self._start = start
         self._running = running
         self._children = children
+        self._first_run = first_run
         self._jobs: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._candidates: dict[int, asyncio.Future[int]] = {}
@@ -53,7 +59,10 @@ class DbosPort:
         if leaf.kind == "activity":
             reservation = DBOS.reserve_step()
             expectation = self._expect(leaf.name)
-            recorded = reservation.run_async({"name": leaf.name}, self._activity, leaf, expectation)
+            if self._first_run:
+                recorded = self._activity_then_step(reservation, leaf, expectation)
+            else:
+                recorded = reservation.run_async({"name": leaf.name}, self._activity, leaf, expectation)
             self._spawn(self._settle_by(leaf, recorded, expectation))
         elif leaf.kind == "timer":
             reservation = DBOS.reserve_step()
@@ -110,6 +119,11 @@ class DbosPort:
             self._failure.exception()
 
     # Steps.
+
+    async def _activity_then_step(self, reservation: Any, leaf: Leaf[Any], expectation: Any) -> str:
+        text = await self._activity(leaf, expectation)
+        kept: str = await reservation.run_async({"name": leaf.name}, lambda: text)
+        return kept
 
     async def _activity(self, leaf: Leaf[Any], expectation: Any) -> str:
         driver = leaf.driver
