@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import base64
+import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -64,9 +65,22 @@ def from_json(data: bytes, wanted: Any, what: str) -> Any:
         CallError: it is not of that type; the message has msgspec's path to the field, never the value.
     """
     try:
-        return msgspec.json.decode(data, type=wanted)
+        return _decoder(wanted).decode(data)
     except msgspec.MsgspecError as error:
         raise CallError(f"{what} is not what is declared: {error}") from None
+
+
+def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
+    """The decoder of a type; making one takes longer than a small payload takes to decode."""
+    try:
+        return _hashable_decoder(wanted)
+    except TypeError:  # metadata of an Annotated type need not be hashable
+        return msgspec.json.Decoder(wanted)
+
+
+@functools.lru_cache(1024)
+def _hashable_decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(wanted)
 
 
 class PayloadCodec:
@@ -109,7 +123,7 @@ class PayloadCodec:
 
     def check(self, data: bytes | str, what: str) -> None:
         """Raises SecretEscape if JSON, or a text, holds a secret that this process has held."""
-        if self._guard is None:
+        if self._guard is None or not self._guard.holds_any:
             return
         escape = self._guard.find(msgspec.json.decode(data) if isinstance(data, bytes) else data)
         if escape is not None:
@@ -118,17 +132,19 @@ class PayloadCodec:
                 " fetched, and return something that is not the value"
             )
 
-    def seal(self, data: bytes, purpose: str) -> str:
+    def seal(self, data: bytes, purpose: str, what: str = "") -> str:
         """Text for the engine. ``purpose`` names instance and place, and must be given again to open it.
+
+        ``what`` is what errors call it, the purpose if left out.
 
         Raises:
             PayloadTooLarge: more bytes than ``limit``.
             SecretEscape: a secret is in it, in some form.
         """
-        self.check(data, purpose)
+        self.check(data, what or purpose)
         if len(data) > self.limit:
             raise PayloadTooLarge(
-                f"{purpose} has {len(data):,} bytes, more than the {self.limit:,} that a payload may have",
+                f"{what or purpose} has {len(data):,} bytes, more than the {self.limit:,} that a payload may have",
                 hint="keep the data in a store of its own and pass its address",
             )
         if not self._current:
