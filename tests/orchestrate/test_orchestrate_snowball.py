@@ -1,4 +1,4 @@
-"""A vault that is throttling or away is left alone, however many instances want a secret of it: on DBOS and Durable Task."""
+"""A vault that is throttling or away is left alone, however many instances want a secret of it."""
 
 from __future__ import annotations
 

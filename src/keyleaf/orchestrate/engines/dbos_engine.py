@@ -52,6 +52,10 @@ _RECOVERIES = 1000
 """Times that an instance may be begun again before it is given up: it may be what kills its worker."""
 
 
+_BEGUN_HERE: contextvars.ContextVar[str] = contextvars.ContextVar("keyleaf_begun_here", default="")
+"""The new instance that the call around this run has just created."""
+
+
 class DbosEngine:
     """See :class:`keyleaf.orchestrate.engines.base.Engine`.
 
@@ -67,7 +71,6 @@ class DbosEngine:
         self._running: dict[str, Running] = {}
         self._lock: int | None = None
         self._functions: dict[str, Callable[..., Awaitable[str]]] = {}
-        self._first_runs: set[str] = set()
         self._here: dict[str, asyncio.Future[InstanceView | None]] = {}
 
     @property
@@ -170,13 +173,10 @@ class DbosEngine:
         ):
             try:
                 function: Any = self._functions[start.name]
-                self._first_runs.add(instance)
+                _BEGUN_HERE.set(instance)  # for the run that comes of this call alone, not for one that is recovered
                 handle: Any = await DBOS.start_workflow_async(function, text)
-            except BaseException as error:
-                self._first_runs.discard(instance)
-                if isinstance(error, dbos_error.DBOSWorkflowIDInUseError):
-                    raise InstanceInUse(f"instance {instance} exists already") from None
-                raise
+            except dbos_error.DBOSWorkflowIDInUseError:
+                raise InstanceInUse(f"instance {instance} exists already") from None
         ended = self._here[instance] = asyncio.ensure_future(self._ended_here(instance, start, handle))
         ended.add_done_callback(lambda _: self._here.pop(instance, None))
 
@@ -255,8 +255,7 @@ class DbosEngine:
         assert self._board is not None
         instance = DBOS.workflow_id or ""
         start = msgspec.json.decode(text, type=Start)
-        first_run = instance in self._first_runs
-        self._first_runs.discard(instance)
+        first_run = _BEGUN_HERE.get() == instance
         running = Running(instance, start.name, context.clock.now(), self._board.changed)
         self._running[instance] = running
         with orchestration_span(start.name, instance) as span:
