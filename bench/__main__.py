@@ -8,7 +8,7 @@ import sys
 
 from bench.report import write_page
 
-MEASUREMENTS = ("reads", "ledger", "plan", "start")
+MEASUREMENTS = ("reads", "ledger", "plan", "start", "flows", "snowball")
 
 
 def main() -> int:

@@ -20,7 +20,15 @@ same run on the same machine: trust the ratios, not the absolute numbers.
 def write_page() -> None:
     """Write the page; what has not been measured is said so."""
     parts = [HEAD]
-    for name, section in (("reads", _reads), ("ledger", _ledger), ("plan", _plan), ("start", _start)):
+    sections = (
+        ("reads", _reads),
+        ("ledger", _ledger),
+        ("plan", _plan),
+        ("start", _start),
+        ("flows", _flows),
+        ("snowball", _snowball),
+    )
+    for name, section in sections:
         figures = results.read(name)
         parts.append(section(figures) if figures else f"## {name}\n\nNot measured yet: `make bench ARGS={name}`.\n")
     PAGE.write_text("\n".join(parts))
@@ -114,6 +122,73 @@ def _start(figures: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _flows(figures: dict[str, Any]) -> str:
+    lines = [
+        "## Orchestrations",
+        "",
+        "Four activities in a row, started and awaited by 1 or 16 clients in the same process. *With a secret*: the last of the",
+        "four reads one from an embedded vault in a process of its own, through Microsoft's SDK: keyleaf just in time, the bare",
+        "engine by a shared client. Payloads of keyleaf are encrypted with a key from the vault unless said otherwise; every",
+        "engine runs with its own durability, keyleaf on SQLite with `synchronous=FULL`. Contestants take turns; medians of",
+        f"{figures['rounds']} rounds of {figures['seconds']:.0f} s, spread in brackets. *Ratio* is to the first contestant of the table in the same round.",
+        "",
+    ]
+    for engine, rows in figures["engines"].items():
+        lines += [
+            f"### {engine}",
+            "",
+            "| | clients | secret | orchestrations/s | p50 ms | p99 ms | processor ms each | ratio | to itself without secret |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            with_secret = row["variant"] == "secret"
+            lines.append(
+                f"| {row['contestant']} | {row['concurrency']} | {'yes' if with_secret else ''} | {row['rate']:.0f} "
+                f"({row['rate_least']:.0f} to {row['rate_most']:.0f}) | {row['p50']:.1f} | {row['p99']:.1f} | "
+                f"{row['processor_ms']:.1f} | {row['ratio']:.2f} | "
+                f"{format(row['ratio_without_secret'], '.2f') if with_secret else ''} |"
+            )
+        lines.append("")
+    if "growth" in figures:
+        growth = figures["growth"]
+        lines += [
+            "### Growth of one store",
+            "",
+            f"SQLite, {growth['concurrency']} clients. Time for the last hundred instances beside the first hundred, and for looking.",
+            "",
+            "| instances in the store | last 100 : first 100 | list the newest 100, ms | get one, ms |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['instances']:,} | {row['ratio_to_first_100']:.2f} | {row['list_ms']:.1f} | {row['get_ms']:.1f} |"
+            for row in growth["rows"]
+        ]
+        lines.append("")
+    return "\n".join([*lines, _machine(figures) + ".", ""])
+
+
+def _snowball(figures: dict[str, Any]) -> str:
+    lines = [
+        "## A vault that is throttling or away",
+        "",
+        "Instances of one activity that needs one secret start while the vault is bad: it answers 429, or closes every",
+        "connection. Requests are counted where they arrive, at a TLS server. *SDK alone*: the same activity calls a shared",
+        "client of Microsoft's SDK, with its own retries.",
+        "",
+        "![Requests a second over time](snowball.svg)",
+        "",
+        "| the vault | engine | | instances | bad for s | requests meanwhile | most in any second | requests afterwards | finished | s after the vault is good |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for case in figures["cases"]:
+        lines.append(
+            f"| {case['outage']} | {case['engine']} | {'SDK alone' if case['alone'] else 'keyleaf'} | {case['instances']:,} | "
+            f"{case['outage_seconds']:.0f} | {case['requests_while_bad']:,} | {case['most_in_a_second_while_bad']:,} | "
+            f"{case['requests_afterwards']:,} | {case['ended'].get('right', 0):,} | {case['ended_after_outage']:.0f} |"
+        )
+    return "\n".join([*lines, "", _machine(figures) + ".", ""])
 
 
 def _shown(value: object) -> str:
