@@ -27,6 +27,7 @@ from keyleaf.client.callers import Caller
 from keyleaf.client.guard import SecretGuard
 from keyleaf.client.reading import Reading
 from keyleaf.client.reference import SecretReference
+from keyleaf.client.tracebacks import type_name
 from keyleaf.client.unavailable import SecretUnavailable
 from keyleaf.core.clock import Clock
 from keyleaf.core.errors import InputError, KeyleafError
@@ -34,11 +35,14 @@ from keyleaf.core.secret import CURRENT_ACTIVITY, Secret, SecretEscape
 from keyleaf.orchestrate.budget import Budgets
 from keyleaf.orchestrate.definitions import ActivityDefinition, Registry, RetryBudget
 from keyleaf.orchestrate.envelope import AttemptNote, Blocked, Envelope, ErrorBody, SecretUse
+from keyleaf.orchestrate.errors import NotAnException, PayloadTooLarge, is_interpreters
 from keyleaf.orchestrate.payload import PayloadCodec, to_json
 from keyleaf.orchestrate.tracing import activity_span, mark_failed, mark_secrets
 
 _THREADS = 64
 """Activities that are not ``async`` and run at once on one worker."""
+
+_WITHHELD = "what it says cannot be kept"
 
 
 class Fetcher(Protocol):
@@ -182,7 +186,7 @@ class ActivityRunner:
                 raise
             except Exception as error:
                 ended = self._clock.now()
-                name = _type_name(error)
+                name = self._guard.scrub(type_name(error))
                 fresh = {} if fresh else await self._fresher(definition, call, readings, error)
                 if fresh:
                     notes.append(AttemptNote(call.attempt, begun, ended, "stale secret", name, uses))
@@ -231,7 +235,7 @@ class ActivityRunner:
                 **{name: Secret(each.secret.reveal(), each.reference.label) for name, each in readings.items()},
             )
             asynchronous = inspect.iscoroutinefunction(definition.function)
-            work: Awaitable[Any] = run() if asynchronous else self._in_thread(run)
+            work: Awaitable[Any] = _contained(run()) if asynchronous else self._in_thread(run)
             if definition.timeout is None:
                 return await work
             try:
@@ -249,7 +253,10 @@ class ActivityRunner:
     async def _in_thread(self, run: Callable[[], Any]) -> Any:
         """Run a function that is not ``async`` on a thread of the activities' own: an engine's are not held up."""
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, run)
+        value, error = await asyncio.get_running_loop().run_in_executor(self._threads, context.run, _outcome, run)
+        if error is not None:
+            raise error
+        return value
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -258,7 +265,7 @@ class ActivityRunner:
     def _seal(self, definition: ActivityDefinition, call: ActivityCall, value: Any) -> str:
         what = f"{call.instance}: the result of activity {call.activity}"
         data = to_json(value, what)
-        return self._codec.seal(data, f"{call.purpose}/output")
+        return self._codec.seal(data, f"{call.purpose}/output", what)
 
     async def _fresher(
         self,
@@ -327,9 +334,9 @@ class ActivityRunner:
     ) -> Envelope:
         ended = self._clock.now()
         if not notes or notes[-1].ended < started:
-            notes.append(AttemptNote(call.attempt, started, ended, "failed", _type_name(error)))
-        body = error_body(self._guard, error, activity=call.activity, attempts=call.attempt)
-        sealed = self._codec.seal(msgspec.json.encode(body), f"{call.purpose}/error")
+            notes.append(AttemptNote(call.attempt, started, ended, "failed", self._guard.scrub(type_name(error))))
+        purpose = f"{call.purpose}/error"
+        sealed = seal_error(self._codec, self._guard, error, purpose, activity=call.activity, attempts=call.attempt)
         return Envelope(
             "error", call.activity, call.index, started, ended, self._worker, sealed, wait, notes=tuple(notes)
         )
@@ -341,12 +348,59 @@ class ActivityRunner:
         )
 
 
-def error_body(guard: SecretGuard, error: BaseException, *, activity: str = "", attempts: int = 1) -> ErrorBody:
-    """An error as it may be kept: scrubbed."""
-    _, message, details = guard.scrub_exception(error)
-    return ErrorBody(_type_name(error), message, details, activity, attempts)
+def seal_error(
+    codec: PayloadCodec,
+    guard: SecretGuard,
+    error: BaseException,
+    purpose: str,
+    *,
+    activity: str = "",
+    attempts: int = 1,
+) -> str:
+    """An error as it may be kept: scrubbed, and sealed as an :class:`ErrorBody`. Always succeeds."""
+    name, message, details = guard.scrub_exception(error)
+    shorter = message[: codec.limit // 32]
+    bodies = (
+        ErrorBody(name, message, details, activity, attempts),
+        # Apart they are clean, put together they may not be; or they have more bytes than may be kept.
+        ErrorBody(name, shorter if guard.find_text(shorter) is None else _WITHHELD, "", activity, attempts),
+        ErrorBody("Exception", _WITHHELD, "", activity, attempts),
+    )
+    for body in bodies[:-1]:
+        try:
+            return codec.seal(msgspec.json.encode(body), purpose)
+        except (SecretEscape, PayloadTooLarge):
+            continue
+    return codec.seal(msgspec.json.encode(bodies[-1]), purpose)
 
 
-def _type_name(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+async def _contained(work: Awaitable[Any]) -> Any:
+    """Await an activity; what would end the loop, or looks like a cancellation and is none, becomes an Exception."""
+    try:
+        return await work
+    except Exception:
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()
+        if cancelled or is_interpreters(error):
+            raise
+        raise NotAnException(error) from error
+
+
+def _outcome(run: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """What a function gives or raises, in a form that a future can carry: StopIteration is not."""
+    try:
+        return run(), None
+    except StopIteration as error:
+        return None, _raised_from(error)
+    except Exception as error:
+        return None, error
+    except BaseException as error:
+        return None, _raised_from(error)
+
+
+def _raised_from(error: BaseException) -> Exception:
+    refused = NotAnException(error)
+    refused.__cause__ = error
+    return refused

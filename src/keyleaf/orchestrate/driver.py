@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from keyleaf.orchestrate.definitions import ActivityDefinition, OrchestrationDefinition
 from keyleaf.orchestrate.determinism import NondeterminismError, foreign_awaitable, orchestrating
-from keyleaf.orchestrate.errors import CallError, EventTimeout, InstanceCancelled
+from keyleaf.orchestrate.errors import CallError, EventTimeout, InstanceCancelled, NotAnException, is_interpreters
 from keyleaf.orchestrate.payload import PayloadCodec
 from keyleaf.orchestrate.tasks import All, EventWait, First, Leaf, LeafKind, Outcome, Task
 
@@ -125,6 +125,10 @@ class Driver:
         except Exception as error:
             self.close()
             return Finished(error=error)
+        except BaseException as raised:
+            if is_interpreters(raised):
+                raise
+            return Finished(error=NotAnException(raised))
         finally:
             _HERE.driver = outer
 
@@ -148,7 +152,13 @@ class Driver:
         what = f"{self.instance}: the input of activity {definition.name}"
         data = definition.parameters.encode(args, kwargs, what)
         return self._begin(
-            Leaf(self, "activity", index, definition.name, payload=self.codec.seal(data, self.purpose(index, "input")))
+            Leaf(
+                self,
+                "activity",
+                index,
+                definition.name,
+                payload=self.codec.seal(data, self.purpose(index, "input"), what),
+            )
         )
 
     def child(self, definition: OrchestrationDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leaf[Any]:
@@ -158,7 +168,7 @@ class Driver:
         data = definition.parameters.encode(args, kwargs, what)
         child = self.child_instance(index)
         return self._begin(
-            Leaf(self, "child", index, definition.name, payload=self.codec.seal(data, input_purpose(child)))
+            Leaf(self, "child", index, definition.name, payload=self.codec.seal(data, input_purpose(child), what))
         )
 
     def timer(self, seconds: float, name: str = "timer") -> Leaf[None]:
@@ -169,6 +179,7 @@ class Driver:
 
     def event(self, name: str, timeout: float | None = None, wanted: Any = Any) -> Task[Any]:
         """Wait for an external event whose value is of type ``wanted``."""
+        self.codec.check(name, f"{self.instance}: the name of an event")
         leaf = self._events.get(name)
         if leaf is not None and not leaf.taken and not leaf.abandoned:
             raise CallError(

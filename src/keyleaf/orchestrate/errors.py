@@ -11,12 +11,14 @@ KeyleafError
 ├── ActivityFailed               an activity failed for good; raised where its result is awaited
 ├── OrchestrationFailed          a sub-orchestration, or the instance that was waited for, failed
 ├── InstanceCancelled            somebody cancelled the instance; raised where it waits
+├── NotAnException               code raised SystemExit or the like, which would end the worker
 ├── EventTimeout                 an external event did not come in time (also a TimeoutError)
 └── EngineUnreachable            the engine's database or scheduler does not answer
 """
 
 from __future__ import annotations
 
+from keyleaf.client.tracebacks import message, type_name
 from keyleaf.core.errors import InputError, KeyleafError, RemoteError
 
 
@@ -80,6 +82,18 @@ class OrchestrationFailed(KeyleafError):
 
 class InstanceCancelled(KeyleafError):
     """Somebody cancelled the instance. What has to be undone can be undone before it is raised on."""
+
+
+class NotAnException(KeyleafError):
+    """Code of an activity or orchestration raised SystemExit or the like, which would end the worker."""
+
+    def __init__(self, raised: BaseException) -> None:
+        super().__init__(f"{type_name(raised)} was raised: {message(raised)}", hint="raise an Exception")
+
+
+def is_interpreters(error: BaseException) -> bool:
+    """Whether Python itself may have thrown it: a key pressed, a coroutine closed. It carries nothing then."""
+    return isinstance(error, KeyboardInterrupt | GeneratorExit) and not error.args
 
 
 class EventTimeout(KeyleafError, TimeoutError):

@@ -218,14 +218,17 @@ class Worker:
 
     async def cancel(self, instance: str, reason: str = "") -> None:
         """Ask an instance to end; it may undo things first."""
+        self.codec.check(reason, f"{instance}: the reason")
         await asyncio.to_thread(act, self.engine.control, instance, "cancel", reason)
 
     async def terminate(self, instance: str, reason: str = "") -> None:
         """End an instance where it stands."""
+        self.codec.check(reason, f"{instance}: the reason")
         await asyncio.to_thread(act, self.engine.control, instance, "terminate", reason)
 
     async def suspend(self, instance: str, reason: str = "") -> None:
         """Stop an instance at its next step until it is resumed."""
+        self.codec.check(reason, f"{instance}: the reason")
         await asyncio.to_thread(act, self.engine.control, instance, "suspend", reason)
 
     async def resume(self, instance: str) -> None:
@@ -261,12 +264,13 @@ def new_start(
     now: float,
 ) -> Start:
     """What an engine keeps of a new instance."""
+    codec.check(instance, "the instance id")
     require_instance_id(instance)
     what = f"{instance}: the input of orchestration {definition.name}"
     data = definition.parameters.encode(args, kwargs, what)
     for key, value in tags.items():
-        codec.check(f"{key}={value}", f"{instance}: tag {key}")
-    payload = codec.seal(data, input_purpose(instance))
+        codec.check(f"{key}={value}", f"{instance}: a tag")
+    payload = codec.seal(data, input_purpose(instance), what)
     return Start(definition.name, definition.version, now, payload, tags=dict(tags))
 
 
@@ -314,13 +318,14 @@ def send_event(
     control: Control, codec: PayloadCodec, instance: str, event: str, value: Any, now: float
 ) -> InstanceView:
     """Send an external event; returns the instance as it stood."""
+    codec.check(event, f"{instance}: the name of an event")
     view = control.get(instance)
     if view is None:
         raise InstanceNotFound(f"no instance is called {instance}")
     if view.state in ENDED:
         raise InstanceNotFound(f"{instance} has ended ({view.state}); nobody would hear event {event}")
     data = to_json(value, f"event {event}")
-    message = Message(event, now, codec.seal(data, event_purpose(instance, event)))
+    message = Message(event, now, codec.seal(data, event_purpose(instance, event), f"{instance}: event {event}"))
     control.signal(instance, event, msgspec.json.encode(message).decode())
     return view
 
@@ -362,6 +367,7 @@ def restart(
         raise CallError(f"{instance} is {view.state}", hint="cancel or terminate it first")
     carried = carry(instance, control.steps(instance), restart_at, view.start.carried)
     chosen = new_instance or f"{instance}~{token_source.token_hex(3)}"
+    codec.check(chosen, "the instance id")
     require_instance_id(chosen)
     data = codec.open(view.start.payload, input_purpose(instance))
     start = Start(

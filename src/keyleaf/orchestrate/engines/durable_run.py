@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from durabletask import task
 
-from keyleaf.orchestrate.attempt import ActivityCall, error_body
+from keyleaf.orchestrate.attempt import ActivityCall, seal_error
 from keyleaf.orchestrate.driver import Driver, Finished, input_purpose, output_purpose
 from keyleaf.orchestrate.engines.base import EngineContext, Start, Waiting
 from keyleaf.orchestrate.engines.carrying import carried_outcomes
@@ -299,7 +299,7 @@ def _output(context: EngineContext, instance: str, start: Start, finished: Finis
         except Exception as refused:
             error = refused
     kind: Any = "cancelled" if isinstance(error, InstanceCancelled) else "error"
-    sealed = context.codec.seal(msgspec.json.encode(error_body(context.guard, error)), purpose)
+    sealed = seal_error(context.codec, context.guard, error, purpose)
     raise FlowEnded(pack(Envelope(kind, start.name, 0, start.created, now, context.worker, sealed))) from None
 
 
