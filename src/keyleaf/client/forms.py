@@ -37,6 +37,7 @@ _BACKSLASH = re.compile(
     r"|(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2}))|([\"'\\/bfnrt]))"
 )
 _SINGLE = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_MARGIN = r"[ \t]*\r?\n[ \t|>#*+-]*"
 _ENTITY = re.compile(r"&(?:#([0-9]{1,9})|#[xX]([0-9a-fA-F]{1,8})|([A-Za-z][A-Za-z0-9]{1,31}));?")
 
 
@@ -133,7 +134,7 @@ def decoded_runs(text: str) -> str:
 class HeldValue:
     """A value with all that it is recognised by. ``repr`` does not show it."""
 
-    __slots__ = ("base64", "hexadecimal", "label", "value", "written")
+    __slots__ = ("base64", "hexadecimal", "label", "ragged", "value", "written")
 
     def __init__(self, label: str, value: str) -> None:
         self.label = label
@@ -141,6 +142,7 @@ class HeldValue:
         self.written = written(value)
         self.base64 = [core for data in encodings(value) for core in base64_cores(data)]
         self.hexadecimal = [data.hex().encode() for data in encodings(value)]
+        self.ragged = _ragged(value)
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where ``text`` holds the value in a form that can be cut out exactly, as ``(start, end)``.
@@ -148,6 +150,8 @@ class HeldValue:
         Of base64 the whole run is cut: the characters at the value's edges tell some of its bits.
         """
         yield from _occurrences(text, self.value)
+        if self.ragged is not None:
+            yield from (found.span() for found in self.ragged.finditer(text))
         for _, escaped in self.written:
             yield from _occurrences(text, escaped)
         digits = text.translate(_LOWER_DIGITS)
@@ -158,6 +162,12 @@ class HeldValue:
             for start, end in _occurrences(standard, core.decode()):
                 run = _BASE64_RUN.match(standard, end)
                 yield _run_start(standard, start), run.end() if run else end
+
+
+def _ragged(value: str) -> re.Pattern[str] | None:
+    """A value of several lines, where something put a margin before them or ended them otherwise."""
+    lines = [line.strip(" \t") for line in value.splitlines()]
+    return re.compile(_MARGIN.join(map(re.escape, lines))) if len(lines) > 1 else None
 
 
 def _occurrences(text: str, part: str) -> Iterator[tuple[int, int]]:

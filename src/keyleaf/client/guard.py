@@ -2,7 +2,7 @@
 
 What is found, of a value of at least six characters:
 
-* as is;
+* as is; with the white space around it or without; of several lines, with a margin before them too;
 * base64 (standard and URL-safe alphabet, padded or not, broken into lines or not) and hexadecimal (either case; bytes
   apart by ``:``, ``-`` or spaces), of the value's UTF-8 and UTF-16-LE bytes, at any offset in what was encoded;
 * URL-escaped (RFC 3986; either case of the digits, any of the characters, ``+`` for a space), JSON-escaped (RFC 8259;
@@ -25,6 +25,7 @@ or ``test`` inside a longer text says nothing about where it came from, and woul
 from __future__ import annotations
 
 import base64
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class SecretGuard:
         self._short_hexadecimal: dict[bytes, str] = {}
         self._held: tuple[HeldValue, ...] = ()
         self._as_is: tuple[tuple[str, str], ...] = ()
+        self._ragged: tuple[tuple[re.Pattern[str], str], ...] = ()
         self._written: dict[str, tuple[tuple[str, str], ...]] = dict.fromkeys(forms.TRIGGERS, ())
         self._base64: tuple[tuple[bytes, str], ...] = ()
         self._hexadecimal: tuple[tuple[bytes, str], ...] = ()
@@ -80,8 +82,13 @@ class SecretGuard:
     def hold(self, label: str, value: str) -> None:
         """Remember a value while this process lives.
 
-        A value that is held already keeps its first label; an empty value is ignored.
+        A value that is held already keeps its first label; an empty value is ignored. Of a value with white space
+        around it the rest is held too: whoever uses it takes the end of the line off.
         """
+        for each in dict.fromkeys((value, value.strip())):
+            self._hold(label, each)
+
+    def _hold(self, label: str, value: str) -> None:
         with self._lock:
             if not value or value in self._values:
                 return
@@ -102,6 +109,8 @@ class SecretGuard:
         label = held.label
         self._held += (held,)
         self._as_is += ((held.value, label),)
+        if held.ragged is not None:
+            self._ragged += ((held.ragged, label),)
         for form in self._written:
             self._written[form] += tuple((text, label) for kind, text in held.written if kind == form)
         self._base64 += tuple((core, label) for core in held.base64)
@@ -165,6 +174,18 @@ class SecretGuard:
             return text
         lines = "\n".join(self.scrub(line) for line in self._cut(text).split("\n"))
         return lines if self.find_text(lines) is None else self.scrub(text)
+
+    def beginning_of_lines(self, text: str) -> int:
+        """Where ``text`` ends with whole lines that a held value of several lines begins with; else its length."""
+        begins = [len(text)]
+        for held in self._held:
+            if held.ragged is not None:
+                lines = held.value.splitlines(keepends=True)
+                for count in range(1, len(lines)):
+                    beginning = "".join(lines[:count])
+                    if text.endswith(beginning):
+                        begins.append(len(text) - len(beginning))
+        return min(begins)
 
     def scrub_exception(self, error: BaseException) -> tuple[str, str, str]:
         """Type name, message and formatted traceback of an error, scrubbed.
@@ -237,6 +258,10 @@ class SecretGuard:
         for value, label in self._as_is:
             if value in text:
                 return Escape(label, forms.AS_IS)
+        if self._ragged and "\n" in text:
+            for pattern, label in self._ragged:
+                if pattern.search(text):
+                    return Escape(label, forms.AS_IS)
         for form, triggers in forms.TRIGGERS.items():
             if any(trigger in text for trigger in triggers):
                 for escaped, label in self._written[form]:

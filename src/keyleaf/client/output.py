@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import io
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -21,9 +22,9 @@ class ScrubbedStream(io.TextIOBase):
     """A text stream that hands on whole lines, scrubbed.
 
     Text waits until its line has ended, so that a value that is written in pieces is found; ``flush`` hands on no
-    half line either, ``close`` does. A value of several lines is found if all of it, but its last line, is written at
-    once. While nothing is held nothing waits. A line of more than 256 KB is handed on in parts; a value that is
-    longer than half of that may then be missed.
+    half line either, ``close`` does. Lines with which a value of several lines begins wait for what comes after. While
+    nothing is held nothing waits. A line of more than 256 KB is handed on in parts; a value that is longer than half of
+    that may then be missed.
 
     ``fileno`` is the stream's own: what is written to it (by faulthandler, by child processes) is not scrubbed.
     ``buffer`` takes bytes under the same rules. Safe to share between threads. Closing does not close the stream
@@ -171,6 +172,8 @@ class _Lines:
         if text.endswith("\n") and not scrubbed.endswith("\n"):
             scrubbed += "\n"
         end = max(scrubbed.rfind("\n"), scrubbed.rfind("\r")) + 1
+        if not full:
+            end = self._guard.beginning_of_lines(scrubbed[:end])
         if not end and full:
             end = len(scrubbed) // 2
         self._waiting = scrubbed[end:]
@@ -185,7 +188,8 @@ def guard_output(guard: SecretGuard) -> Callable[[], None]:
     """Scrub ``sys.stdout``, ``sys.stderr`` and what Python prints of unhandled errors; call the result to undo it.
 
     Unhandled errors are those of the main thread (``sys.excepthook``), of other threads (``threading.excepthook``) and
-    those that cannot be raised, in ``__del__`` for example (``sys.unraisablehook``).
+    those that cannot be raised, in ``__del__`` for example (``sys.unraisablehook``). Log handlers that were given one
+    of the two streams before are given the scrubbed one: a record that was changed after it was made is scrubbed there.
     """
     streams = sys.stdout, sys.stderr
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
@@ -216,6 +220,8 @@ def guard_output(guard: SecretGuard) -> Callable[[], None]:
     def undo() -> None:
         atexit.unregister(release)
         release()
+        for before, after in zip(streams, scrubbed, strict=True):
+            _hand_over(after, before)
         if sys.stdout is scrubbed[0]:
             sys.stdout = streams[0]
         if sys.stderr is scrubbed[1]:
@@ -228,10 +234,22 @@ def guard_output(guard: SecretGuard) -> Callable[[], None]:
             sys.unraisablehook = hooks[2]
 
     sys.stdout, sys.stderr = cast(tuple[TextIO, TextIO], scrubbed)
+    for before, after in zip(streams, scrubbed, strict=True):
+        _hand_over(before, after)
     sys.excepthook, threading.excepthook, sys.unraisablehook = unhandled, unhandled_in_thread, unraisable
     # The interpreter flushes the streams when it ends, and does not close them.
     atexit.register(release)
     return undo
+
+
+def _hand_over(before: object, after: Any) -> None:
+    """Let log handlers that write to ``before`` write to ``after``."""
+    if before is None:
+        return
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        for handler in getattr(logger, "handlers", ()):
+            if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+                handler.setStream(after)
 
 
 def loop_exception_handler(

@@ -18,7 +18,7 @@ def message(error: BaseException) -> str:
     """``str(error)``; for an error that cannot be turned into text, the ``repr`` of what it was made with."""
     try:
         return str(error)
-    except Exception:
+    except BaseException:  # SystemExit too: an error that is shown must not end the process
         return shown(error.args)
 
 
@@ -26,7 +26,7 @@ def shown(value: object) -> str:
     """``repr(value)``; for a value whose ``repr`` fails, its type."""
     try:
         return repr(value)
-    except Exception:
+    except BaseException:
         return f"<{type(value).__qualname__}>"
 
 
