@@ -7,7 +7,7 @@ CUTS ?= 100000
 KILLS ?= 500
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format bench crash conformance mutants fuzz clean
+.PHONY: help up test lint format bench crash hostile conformance mutants fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,20 +32,23 @@ test: $(VENV)/dev.stamp ## run all tests, on all cores; ARGS goes to pytest
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/dev.stamp ## format check, lint, types, import contracts
-	$(BIN)/ruff format --check src tests bench crash examples conformance
-	$(BIN)/ruff check src tests bench crash examples conformance
+	$(BIN)/ruff format --check src tests bench crash examples conformance hostile
+	$(BIN)/ruff check src tests bench crash examples conformance hostile
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/dev.stamp ## format the code
-	$(BIN)/ruff format src tests bench crash examples conformance
-	$(BIN)/ruff check --fix src tests bench crash examples conformance
+	$(BIN)/ruff format src tests bench crash examples conformance hostile
+	$(BIN)/ruff check --fix src tests bench crash examples conformance hostile
 
 bench: $(VENV)/dev.stamp ## measure, beside a ceiling in the same run; writes bench/results/
 	$(BIN)/python -m bench $(ARGS)
 
 crash: $(VENV)/dev.stamp ## power cuts and kill -9, the long run (CUTS=100000 KILLS=500)
 	$(BIN)/python -m crash --cuts $(CUTS) --kills $(KILLS)
+
+hostile: $(VENV)/dev.stamp ## activities that try to carry secrets out, 1,000 on each engine, and a byte search for them
+	$(BIN)/python -m hostile $(ARGS)
 
 conformance: $(VENV)/dev.stamp ## run the Azure SDKs' own test suites, unmodified, against keyleaf
 	$(BIN)/python -m conformance $(ARGS)
