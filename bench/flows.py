@@ -177,6 +177,7 @@ def _growth(environment: dict[str, str], url: str) -> dict[str, Any]:
                     "seconds": time.perf_counter() - started,
                     "last_100_rate": last["rate"],
                     "ratio_to_first_100": first["rate"] / last["rate"],
+                    "processor_ratio_to_first_100": last["processor_ms"] / first["processor_ms"],
                     "list_ms": last["list_ms"],
                     "get_ms": last["get_ms"],
                 }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,11 @@ def write_page() -> None:
 
 def _machine(figures: dict[str, Any]) -> str:
     seen = figures["machine"]
-    return f"{seen['cores']} cores ({seen['processor']}), Python {seen['python']}, load {seen['load']:.1f} at the end"
+    busy = "; the machine was busy with other work: take these figures again before you rely on them"
+    return (
+        f"{seen['cores']} cores ({seen['processor']}), Python {seen['python']}, load {seen['load']:.1f} at the end"
+        f"{busy if seen['load'] > 4 * seen['cores'] else ''}"
+    )
 
 
 def _reads(figures: dict[str, Any]) -> str:
@@ -158,11 +163,11 @@ def _flows(figures: dict[str, Any]) -> str:
             "",
             f"SQLite, {growth['concurrency']} clients. Time for the last hundred instances beside the first hundred, and for looking.",
             "",
-            "| instances in the store | last 100 : first 100 | list the newest 100, ms | get one, ms |",
-            "|---|---|---|---|",
+            "| instances in the store | time, last 100 : first 100 | processor time, last 100 : first 100 | list the newest 100, ms | get one, ms |",
+            "|---|---|---|---|---|",
         ]
         lines += [
-            f"| {row['instances']:,} | {row['ratio_to_first_100']:.2f} | {row['list_ms']:.1f} | {row['get_ms']:.1f} |"
+            f"| {row['instances']:,} | {row['ratio_to_first_100']:.2f} | {format(row.get('processor_ratio_to_first_100', math.nan), '.2f')} | {row['list_ms']:.1f} | {row['get_ms']:.1f} |"
             for row in growth["rows"]
         ]
         lines.append("")
