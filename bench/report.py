@@ -37,11 +37,7 @@ def write_page() -> None:
 
 def _machine(figures: dict[str, Any]) -> str:
     seen = figures["machine"]
-    busy = "; the machine was busy with other work: take these figures again before you rely on them"
-    return (
-        f"{seen['cores']} cores ({seen['processor']}), Python {seen['python']}, load {seen['load']:.1f} at the end"
-        f"{busy if seen['load'] > 4 * seen['cores'] else ''}"
-    )
+    return f"{seen['cores']} cores ({seen['processor']}), Python {seen['python']}, load {seen['load']:.1f} at the end"
 
 
 def _reads(figures: dict[str, Any]) -> str:
@@ -171,7 +167,9 @@ def _flows(figures: dict[str, Any]) -> str:
             for row in growth["rows"]
         ]
         lines.append("")
-    return "\n".join([*lines, _machine(figures) + ".", ""])
+    seen = figures["machine"]
+    busy = ["", "The machine was busy with other work: take these figures again before you rely on them."]
+    return "\n".join([*lines, _machine(figures) + ".", *(busy if seen["load"] > 2 * seen["cores"] else []), ""])
 
 
 def _snowball(figures: dict[str, Any]) -> str:
