@@ -66,7 +66,12 @@ def forms_of(text: str) -> dict[bytes, str]:
     # A store wraps a payload in JSON, which may be wrapped in JSON, and the author may have done so before.
     layer = [(name, written.decode()) for written, name in found.items() if name != "UTF-16-LE"]
     for depth in ("JSON", "JSON in JSON", "JSON in JSON in JSON"):
-        layer = [(name, _json(written, ascii_only=False)) for name, written in layer]
+        layer = list(
+            {
+                _json(written, ascii_only=ascii_only): name for name, written in layer for ascii_only in (True, False)
+            }.items()
+        )
+        layer = [(name, written) for written, name in layer]
         for name, written in layer:
             add(f"{name} in {depth}", written)
     return found

@@ -107,3 +107,11 @@ def test_an_error_that_exits_when_it_is_looked_at_is_shown_by_its_type(guard: Se
     name, message, details = guard.scrub_exception(Exits("tok-9f1c27aa"))
     assert name.endswith("Exits")
     assert "9f1c27aa" not in message + details
+
+
+def test_what_python_shows_of_bytes_is_read_as_utf8(guard: SecretGuard) -> None:
+    value = "uVM '\"<€ü%41+YUE"
+    guard.hold("payments/unruly", value)
+    for text in (repr(value.encode()), str(ValueError(value.encode())), repr([repr(value.encode())])):
+        assert guard.find_text(text) is not None
+        assert guard.find_text(guard.scrub(text)) is None

@@ -37,6 +37,7 @@ _BACKSLASH = re.compile(
     r"|(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2}))|([\"'\\/bfnrt]))"
 )
 _SINGLE = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_BYTES = re.compile(r"(?:\\x[89a-fA-F][0-9a-fA-F])+")
 _MARGIN = r"[ \t]*\r?\n[ \t|>#*+-]*"
 _ENTITY = re.compile(r"&(?:#([0-9]{1,9})|#[xX]([0-9a-fA-F]{1,8})|([A-Za-z][A-Za-z0-9]{1,31}));?")
 
@@ -107,6 +108,8 @@ def unescaped(text: str, *, spaces: bool) -> Iterator[tuple[str, str]]:
         yield URL, text.replace("+", " ")
     if "\\" in text:
         yield JSON, _BACKSLASH.sub(_backslash, text)
+        if "\\x" in text:  # of bytes Python shows UTF-8 byte by byte
+            yield JSON, _BACKSLASH.sub(_backslash, _BYTES.sub(_utf8_bytes, text))
     if "&" in text:
         yield HTML, _ENTITY.sub(_entity, text)
 
@@ -190,6 +193,10 @@ def _backslash(found: re.Match[str]) -> str:
     if high:
         return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00)
     return _character(int(short or long or byte, 16), found[0])
+
+
+def _utf8_bytes(found: re.Match[str]) -> str:
+    return bytes.fromhex(found[0].replace("\\x", "")).decode("utf-8", "replace")
 
 
 def _entity(found: re.Match[str]) -> str:
