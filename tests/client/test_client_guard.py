@@ -152,7 +152,7 @@ class Odd:
         {Card: Odd()},
         frozenset([VALUE]),
         bytearray(b"\xff\xc3" + VALUE.encode() + b"\xff"),
-        memoryview(VALUE.encode()),
+        pytest.param(memoryview(VALUE.encode()), id="memoryview"),
         VALUE.encode("utf-16-le"),
         {"raw": b"\0\xff" + VALUE.encode("utf-16-le")},
         [VALUE[:5], VALUE[5:]],

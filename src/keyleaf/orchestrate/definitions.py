@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -15,11 +16,13 @@ import msgspec
 from keyleaf.client.reference import SecretReference
 from keyleaf.core.secret import Secret
 from keyleaf.orchestrate.errors import CallError, DefinitionError, UnknownOrchestration
+from keyleaf.orchestrate.kept_types import unusable_type
 from keyleaf.orchestrate.payload import from_json, to_json
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+_RESERVED = ("keyleaf.", "dbos.", "_dbos")
 
-AuthenticationErrors = tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+AuthenticationErrors = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 """Exceptions that say "this credential is not accepted", as types or as a predicate."""
 
 
@@ -45,7 +48,13 @@ class Retry:
     on: tuple[type[BaseException], ...] = (Exception,)
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1 or self.first < 0 or self.factor < 1 or self.max_interval < 0:
+        object.__setattr__(self, "on", exception_types("Retry(on=…)", self.on))
+        if not (
+            _is_number(self.max_attempts, 1, whole=True)
+            and _is_number(self.first, 0)
+            and _is_number(self.factor, 1)
+            and _is_number(self.max_interval, 0)
+        ):
             raise DefinitionError(
                 f"{self} is not usable", hint="max_attempts ≥ 1, first ≥ 0, factor ≥ 1, max_interval ≥ 0"
             )
@@ -65,6 +74,10 @@ class RetryBudget:
     burst: float = 20.0
     rate: float = 2.0
 
+    def __post_init__(self) -> None:
+        if not (_is_number(self.burst, 0) and _is_number(self.rate, 0) and self.rate > 0):
+            raise DefinitionError(f"{self} is not usable", hint="burst ≥ 0, rate > 0")
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -72,6 +85,10 @@ class Rate:
 
     count: int
     per: float
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.count, 1, whole=True) and _is_number(self.per, 0) and self.per > 0):
+            raise DefinitionError(f"{self} is not usable", hint="count ≥ 1, per > 0 seconds")
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,17 @@ class Queue:
 
     def __post_init__(self) -> None:
         require_name("queue", self.name)
+        limits = (self.concurrency, self.worker_concurrency)
+        if not all(limit is None or _is_number(limit, 1, whole=True) for limit in limits):
+            raise DefinitionError(f"{self} is not usable", hint="concurrency ≥ 1, worker_concurrency ≥ 1")
+        if self.concurrency is not None and (self.worker_concurrency or 0) > self.concurrency:
+            raise DefinitionError(
+                f"queue {self.name}: one worker may run {self.worker_concurrency} at once, all together only"
+                f" {self.concurrency}",
+                hint="worker_concurrency is at most concurrency",
+            )
+        if self.rate is not None and not isinstance(self.rate, Rate):
+            raise DefinitionError(f"queue {self.name}: rate is not a Rate", hint="write rate=Rate(count, seconds)")
 
 
 @dataclass(frozen=True)
@@ -231,12 +259,46 @@ def seconds(value: timedelta | float | int | None) -> float | None:
     return value.total_seconds() if isinstance(value, timedelta) else float(value)
 
 
+def duration(what: str, value: object, *, least: float | None = None) -> float | None:
+    """A declared duration in seconds; more than 0, or at least ``least``. Raises DefinitionError."""
+    if value is None and least is None:
+        return None
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if not _is_number(number, least or 0.0) or (least is None and number == 0):
+        asked = "more than 0" if least is None else f"{least:g} or more"
+        raise DefinitionError(f"{what} is {value!r}", hint=f"give a timedelta or a number of seconds, {asked}")
+    return float(typing.cast(float, number))
+
+
+def exception_types(what: str, value: object) -> tuple[type[BaseException], ...]:
+    """One class of exceptions, or a tuple of them, as a tuple. Raises DefinitionError."""
+    given = value if isinstance(value, tuple) else (value,)
+    for each in given:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise DefinitionError(
+                f"{what}: {each!r} is not a class of exceptions", hint="write (FirstError, OtherError)"
+            )
+    return given
+
+
+def authentication_errors_of(what: str, value: object) -> AuthenticationErrors:
+    """What says that a credential is not accepted: classes as a tuple, or a predicate. Raises DefinitionError."""
+    if callable(value) and not isinstance(value, type):
+        return typing.cast(AuthenticationErrors, value)
+    return exception_types(f"{what}: authentication_errors", value)
+
+
 def parameters_of(function: Callable[..., Any], kind: str, injected: frozenset[str] = frozenset()) -> Parameters:
     """What ``function`` takes and returns, without the parameters that keyleaf fills in.
 
     Raises:
         DefinitionError: it takes what cannot be kept as JSON by name, or a type is unknown.
     """
+    if not inspect.isroutine(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(
+            f"{kind} {getattr(function, '__qualname__', type(function).__qualname__)} is not an ordinary function",
+            hint="write a def or an async def that returns its result",
+        )
     name = f"{function.__module__}.{function.__qualname__}"
     try:
         hints = typing.get_type_hints(function)
@@ -244,17 +306,29 @@ def parameters_of(function: Callable[..., Any], kind: str, injected: frozenset[s
         raise DefinitionError(f"{kind} {name}: a type in its signature is not known: {error}") from None
     names: list[str] = []
     required: set[str] = set()
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in _signature(kind, function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise DefinitionError(
                 f"{kind} {name}: parameter {parameter} cannot be kept by name", hint="use ordinary named parameters"
             )
         if parameter.name in injected:
+            if hints.get(parameter.name, Secret) not in (Secret, Any):
+                raise DefinitionError(
+                    f"{kind} {name}: parameter {parameter.name} is given a Secret and declares"
+                    f" {_type_name(hints[parameter.name])}",
+                    hint=f"write {parameter.name}: Secret, and call .reveal() where its value is used",
+                )
             continue
-        if hints.get(parameter.name) is Secret:
+        unusable = unusable_type(hints.get(parameter.name, Any))
+        if unusable is Secret:
             raise DefinitionError(
                 f"{kind} {name}: parameter {parameter.name} is a Secret, which is never an input",
                 hint=f'declare it: @activity(secrets={{"{parameter.name}": secret("vault/name")}})',
+            )
+        if unusable is not None:
+            raise DefinitionError(
+                f"{kind} {name}: parameter {parameter.name} cannot be kept as JSON: {_type_name(unusable)}",
+                hint="use msgspec.Struct, dataclasses, and the plain types of JSON",
             )
         names.append(parameter.name)
         if parameter.default is parameter.empty:
@@ -265,21 +339,50 @@ def parameters_of(function: Callable[..., Any], kind: str, injected: frozenset[s
             f"{kind} {name} declares secrets for {_listed(unknown)}, which are not among its parameters"
         )
     result = hints.get("return", Any)
-    if result is Secret:
+    unusable = unusable_type(result)
+    if unusable is Secret:
         raise DefinitionError(f"{kind} {name} returns a Secret", hint="declare the secret where its value is used")
+    if unusable is not None:
+        raise DefinitionError(
+            f"{kind} {name}: its result cannot be kept as JSON: {_type_name(unusable)}",
+            hint="use msgspec.Struct, dataclasses, and the plain types of JSON",
+        )
     return Parameters(name, tuple(names), {each: hints.get(each, Any) for each in names}, frozenset(required), result)
 
 
-def require_name(kind: str, name: str) -> None:
+def require_name(kind: str, name: object) -> None:
     """Raises DefinitionError unless engines and headers can carry ``name``."""
-    if not NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise DefinitionError(
-            f"{kind} name {name!r} is not usable", hint="letters, digits, '_', '.' and '-', at most 128 characters"
+            f"{kind} name {name!r} is not usable",
+            hint="text of letters, digits, '_', '.' and '-', at most 128 characters",
         )
+    if name.casefold().startswith(_RESERVED):
+        raise DefinitionError(f"{kind} name {name!r} is the engines' own", hint="choose another name")
 
 
 def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+    """Whether one replaces the other: a module was loaded again. What a function makes each time is another one."""
+    named_alike = (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+    return one is other or (named_alike and "<locals>" not in one.__qualname__)
+
+
+def _signature(kind: str, function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        raise DefinitionError(
+            f"{kind} {function.__qualname__} does not tell its parameters", hint="write a def around it"
+        ) from None
+
+
+def _is_number(value: object, least: float, *, whole: bool = False) -> bool:
+    kinds = int if whole else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool) and least <= value < math.inf
+
+
+def _type_name(wanted: Any) -> str:
+    return wanted.__qualname__ if isinstance(wanted, type) else str(wanted)
 
 
 def _count(names: tuple[str, ...]) -> str:

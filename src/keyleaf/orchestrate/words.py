@@ -22,6 +22,8 @@ from keyleaf.orchestrate.definitions import (
     Registry,
     Retry,
     RetryBudget,
+    authentication_errors_of,
+    duration,
     parameters_of,
     require_name,
     seconds,
@@ -34,6 +36,7 @@ from keyleaf.orchestrate.tasks import Task
 T = TypeVar("T")
 
 A_DAY = timedelta(days=1)
+_CRON_FIELDS = 5
 
 
 class Activity(Generic[T]):
@@ -96,8 +99,10 @@ def activity(
     """
 
     def declare(function: Callable[..., Any]) -> Activity[Any]:
-        called = name or function.__name__
+        called = name or getattr(function, "__name__", "")
         require_name("activity", called)
+        _require_kind(f"activity {called}: retry", retry, Retry)
+        _require_kind(f"activity {called}: budget", budget, RetryBudget)
         declared = dict(secrets or {})
         for parameter, reference in declared.items():
             if not isinstance(reference, SecretReference):
@@ -111,9 +116,9 @@ def activity(
             parameters_of(function, "activity", frozenset(declared)),
             retry,
             declared,
-            seconds(timeout),
-            authentication_errors,
-            seconds(secrets_deadline) or 0.0,
+            duration(f"activity {called}: timeout", timeout),
+            authentication_errors_of(f"activity {called}", authentication_errors),
+            duration(f"activity {called}: secrets_deadline", secrets_deadline, least=0.0) or 0.0,
             budget,
         )
         registry.add_activity(definition)
@@ -149,9 +154,12 @@ def orchestration(
     """
 
     def declare(function: Callable[..., Any]) -> Orchestration[Any]:
-        called = name or function.__name__
+        called = name or getattr(function, "__name__", "")
         require_name("orchestration", called)
         require_name("version", version)
+        _require_kind(f"orchestration {called}: budget", budget, RetryBudget)
+        if queue is not None:
+            _require_kind(f"orchestration {called}: queue", queue, Queue)
         if not inspect.iscoroutinefunction(function):
             raise DefinitionError(f"orchestration {called} is not an async def")
         parameters = parameters_of(function, "orchestration")
@@ -159,7 +167,14 @@ def orchestration(
             _check_cron(called, cron, parameters.required)
         require_deterministic(function)
         definition = OrchestrationDefinition(
-            called, version, function, parameters, queue, cron, seconds(timeout), budget
+            called,
+            version,
+            function,
+            parameters,
+            queue,
+            cron,
+            duration(f"orchestration {called}: timeout", timeout),
+            budget,
         )
         registry.add_orchestration(definition)
         return Orchestration(definition)
@@ -270,7 +285,17 @@ def _driver(what: str) -> Driver:
     return driver
 
 
-def _check_cron(name: str, cron: str, required: frozenset[str]) -> None:
+def _require_kind(what: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise DefinitionError(f"{what} is {value!r}", hint=f"give a {kind.__name__}(…)")
+
+
+def _check_cron(name: str, cron: object, required: frozenset[str]) -> None:
+    if not isinstance(cron, str) or len(cron.split()) != _CRON_FIELDS:
+        raise DefinitionError(
+            f"orchestration {name}: cron {cron!r} is not usable",
+            hint="write five fields: minute, hour, day of the month, month, day of the week; in UTC",
+        )
     try:
         CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError as error:

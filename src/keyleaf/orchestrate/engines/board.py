@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from dbos import DBOS
 
 from keyleaf.orchestrate.engines.dbos_control import DbosControl
-from keyleaf.orchestrate.engines.dbos_store import BLOCKED, CONTROL, REASON, STATUS, WAITING
+from keyleaf.orchestrate.engines.dbos_store import BLOCKED, CONTROL, DATABASE_FAILED, REASON, STATUS, WAITING
 from keyleaf.orchestrate.outcomes import Message
 from keyleaf.orchestrate.running import Running
 
@@ -61,7 +61,10 @@ class Board:
         self._dirty.pop(running.instance, None)
         written = self._written.pop(running.instance, {})
         if running.status and written.get(STATUS) != running.status:
-            await asyncio.to_thread(self._update, running.instance, {STATUS: running.status})
+            try:
+                await asyncio.to_thread(self._update, running.instance, {STATUS: running.status})
+            except DATABASE_FAILED as error:
+                LOG.warning("the last status of %s could not be written: %s", running.instance, type(error).__name__)
 
     def _update(self, instance: str, attributes: dict[str, Any]) -> None:
         self._control.update(instance, attributes)
@@ -82,7 +85,7 @@ class Board:
                 self._written[instance] = shown
                 try:
                     await asyncio.to_thread(self._update, instance, changes)
-                except sa.exc.SQLAlchemyError as error:
+                except DATABASE_FAILED as error:
                     LOG.warning("what %s waits for could not be written: %s", instance, type(error).__name__)
                     self._written.pop(instance, None)
                     self.changed(running)
@@ -103,7 +106,7 @@ class Board:
             for begin in range(0, len(names), _CHUNK):
                 try:
                     await self._listen(names[begin : begin + _CHUNK])
-                except sa.exc.SQLAlchemyError as error:
+                except DATABASE_FAILED as error:
                     LOG.warning("the engine's database does not answer: %s", type(error).__name__)
 
     async def _listen(self, names: list[str]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import functools
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -26,10 +28,14 @@ from keyleaf.orchestrate.engines.dbos_store import (
     WORKER,
     FlowEnded,
     TextSerializer,
+    reason_of,
 )
 from keyleaf.orchestrate.envelope import Blocked, unpack
-from keyleaf.orchestrate.errors import InstanceInUse, InstanceNotFound
+from keyleaf.orchestrate.errors import EngineUnreachable, InstanceInUse, InstanceNotFound
 from keyleaf.orchestrate.outcomes import Message
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _STATES: dict[str, State] = {
     "PENDING": "running",
@@ -43,8 +49,21 @@ _STATES: dict[str, State] = {
 _CHUNK = 500
 
 
+def _asks(method: Callable[P, T]) -> Callable[P, T]:
+    """What the database does wrong is told in one line."""
+
+    @functools.wraps(method)
+    def asked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except sa.exc.SQLAlchemyError as error:
+            raise EngineUnreachable(f"the engine's database failed: {reason_of(error)}") from None
+
+    return asked
+
+
 class DbosControl:
-    """See :class:`keyleaf.orchestrate.engines.base.Control`."""
+    """See :class:`keyleaf.orchestrate.engines.base.Control`. Each method raises EngineUnreachable."""
 
     def __init__(self, database: sa.Engine) -> None:
         self._filters = database.dialect.name == "postgresql"
@@ -52,6 +71,7 @@ class DbosControl:
             system_database_engine=database, serializer=TextSerializer(), application_name=APPLICATION
         )
 
+    @_asks
     def start(self, instance: str, start: Start, queue: str) -> None:
         try:
             self._client.enqueue(
@@ -68,10 +88,12 @@ class DbosControl:
         except dbos_error.DBOSWorkflowIDInUseError:
             raise InstanceInUse(f"instance {instance} exists already") from None
 
+    @_asks
     def get(self, instance: str) -> InstanceView | None:
         found = self._client.list_workflows(workflow_ids=[instance])
         return view_of(found[0]) if found else None
 
+    @_asks
     def list(self, query: Query) -> list[InstanceView]:
         statuses = sorted({status for status, state in _STATES.items() if state in _engine_states(query.states)})
         # On SQLite DBOS does not filter by attributes: the tags are compared here.
@@ -102,6 +124,7 @@ class DbosControl:
             offset += _CHUNK
         return found[: query.limit]
 
+    @_asks
     def steps(self, instance: str) -> builtins.list[StepView]:
         try:
             recorded = self._client.list_workflow_steps(instance)
@@ -116,31 +139,38 @@ class DbosControl:
             events += each["function_name"] == "DBOS.sleep"  # recorded with every wait for an event
         return found
 
+    @_asks
     def signal(self, instance: str, event: str, message: str) -> None:
         try:
             self._client.send(instance, message, topic=event)
         except dbos_error.DBOSNonExistentWorkflowError:
             raise InstanceNotFound(f"no instance is called {instance}") from None
 
+    @_asks
     def cancel(self, instance: str, reason: str) -> None:
         self._client.update_workflow_attributes(instance, {CONTROL: "cancel", REASON: reason}, merge=True)
 
+    @_asks
     def terminate(self, instance: str, reason: str) -> None:
         self._client.update_workflow_attributes(instance, {CONTROL: "terminate", REASON: reason}, merge=True)
         self._client.cancel_workflow(instance, cancel_children=True)
 
+    @_asks
     def suspend(self, instance: str, reason: str) -> None:
         self._client.update_workflow_attributes(instance, {CONTROL: "suspend", REASON: reason}, merge=True)
         self._client.cancel_workflow(instance)
 
+    @_asks
     def resume(self, instance: str) -> None:
         self._client.update_workflow_attributes(instance, {CONTROL: "", REASON: ""}, merge=True)
         self._client.resume_workflow(instance, queue_name=QUEUE)
 
+    @_asks
     def update(self, instance: str, attributes: dict[str, Any]) -> None:
         """Merge attributes into those of an instance."""
         self._client.update_workflow_attributes(instance, attributes, merge=True)
 
+    @_asks
     def states(self, instances: builtins.list[str]) -> builtins.list[tuple[str, str, dict[str, Any]]]:
         """Id, DBOS status and attributes of instances."""
         found = self._client.list_workflows(workflow_ids=instances, load_input=False, load_output=False)

@@ -16,28 +16,37 @@ import msgspec
 import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowAttributes, SetWorkflowID
 from dbos import error as dbos_error
+from dbos._dbos import _get_dbos_instance
+from dbos._utils import INTERNAL_QUEUE_NAME
 
 from keyleaf.orchestrate.attempt import seal_error
-from keyleaf.orchestrate.definitions import OrchestrationDefinition, Queue, Registry
+from keyleaf.orchestrate.definitions import OrchestrationDefinition, Registry
 from keyleaf.orchestrate.driver import Driver, Finished, input_purpose, output_purpose
 from keyleaf.orchestrate.engines.base import ENDED, EngineContext, InstanceView, Start, State
 from keyleaf.orchestrate.engines.board import Board
 from keyleaf.orchestrate.engines.carrying import carried_outcomes
 from keyleaf.orchestrate.engines.dbos_control import DbosControl, attributes_of
+from keyleaf.orchestrate.engines.dbos_declare import POLL, declare, require_queues_agree
 from keyleaf.orchestrate.engines.dbos_run import DbosPort, run_to_end
 from keyleaf.orchestrate.engines.dbos_store import (
     APPLICATION,
     CRON,
-    QUEUE,
+    DATABASE_FAILED,
     VERSION,
     FlowEnded,
     TextSerializer,
     only_worker,
     open_engine,
+    reason_of,
 )
 from keyleaf.orchestrate.engines.liveness import Liveness
 from keyleaf.orchestrate.envelope import Envelope, pack, unpack
-from keyleaf.orchestrate.errors import DefinitionError, InstanceCancelled, InstanceInUse, UnknownOrchestration
+from keyleaf.orchestrate.errors import (
+    EngineUnreachable,
+    InstanceCancelled,
+    InstanceInUse,
+    UnknownOrchestration,
+)
 from keyleaf.orchestrate.payload import to_json
 from keyleaf.orchestrate.running import Running, Stopped
 from keyleaf.orchestrate.tasks import Leaf
@@ -45,8 +54,10 @@ from keyleaf.orchestrate.tracing import mark_failed, orchestration_span
 
 LOG = logging.getLogger("keyleaf.orchestrate")
 
-_POLL = 0.25
-"""Seconds between two looks at a queue."""
+_AGAIN = 0.5
+"""Seconds before the database is asked again after it failed."""
+
+_BEGIN_TRIES = 10
 
 _RECOVERIES = 1000
 """Times that an instance may be begun again before it is given up: it may be what kills its worker."""
@@ -82,14 +93,7 @@ class DbosEngine:
 
     def check(self, registry: Registry) -> None:
         """DBOS can do all that can be declared; two queues of one name must agree."""
-        queues: dict[str, Queue] = {}
-        for versions in registry.orchestrations.values():
-            for definition in versions.values():
-                queue = definition.queue
-                if queue is not None and queues.setdefault(queue.name, queue) != queue:
-                    raise DefinitionError(f"queue {queue.name} is declared twice with different limits")
-                if queue is not None and queue.name == QUEUE:
-                    raise DefinitionError(f"the queue name {QUEUE} is keyleaf's own", hint="choose another name")
+        require_queues_agree(registry)
 
     async def serve(self, context: EngineContext) -> None:
         self._context = context
@@ -106,7 +110,7 @@ class DbosEngine:
                 "executor_id": context.worker,
                 "log_level": "CRITICAL",
                 "use_listen_notify": self.database.dialect.name == "postgresql",
-                "notification_listener_polling_interval_sec": _POLL,
+                "notification_listener_polling_interval_sec": POLL,
                 "scheduler_polling_interval_sec": 1.0,
                 "max_executor_threads": 64,
             }
@@ -118,48 +122,28 @@ class DbosEngine:
             return await self._on_schedule(at, name)
 
         cron = DBOS.workflow(name=CRON)(on_schedule)
-        self._liveness = Liveness(self.database, context.worker, self._recover)
+        self._liveness = Liveness(self.database, context.worker, self._recover, self._hand_back, self._runs)
         await asyncio.to_thread(self._liveness.hold)
         DBOS.launch()
-        await asyncio.to_thread(self._declare, context.registry, cron)
+        await asyncio.to_thread(declare, context.registry, cron)
         self._board = Board(self.database, self.control, self._running)
         self._board.begin()
         self._liveness.begin()
 
-    def _declare(self, registry: Registry, cron: Any) -> None:
-        DBOS.register_queue(QUEUE, polling_interval_sec=_POLL, on_conflict="always_update")
-        declared: set[str] = set()
-        for name, versions in registry.orchestrations.items():
-            definition = next(reversed(versions.values()))
-            queue = definition.queue
-            if queue is not None:
-                limit = {"limit": queue.rate.count, "period": queue.rate.per} if queue.rate else None
-                DBOS.register_queue(
-                    queue.name,
-                    global_concurrency=queue.concurrency,
-                    worker_concurrency=queue.worker_concurrency,
-                    limiter=limit,  # type: ignore[arg-type]
-                    polling_interval_sec=_POLL,
-                    on_conflict="always_update",
-                )
-            if definition.cron:
-                declared.add(f"keyleaf.{name}")
-                DBOS.apply_schedules(
-                    [
-                        {
-                            "schedule_name": f"keyleaf.{name}",
-                            "workflow_fn": cron,
-                            "schedule": definition.cron,
-                            "context": name,
-                        }
-                    ]
-                )
-        for schedule in DBOS.list_schedules():
-            owned = schedule["schedule_name"].startswith("keyleaf.")
-            if owned and schedule["context"] in registry.orchestrations and schedule["schedule_name"] not in declared:
-                DBOS.delete_schedule(schedule["schedule_name"])
-
     async def begin(self, instance: str, start: Start, queue: str) -> None:
+        for left in range(_BEGIN_TRIES, 0, -1):
+            try:
+                await self._begin(instance, start, queue)
+                return
+            except DATABASE_FAILED as error:  # begun twice, it is found to exist
+                if left == 1:
+                    raise EngineUnreachable(
+                        f"instance {instance} may not have started: the engine's database failed: {reason_of(error)}",
+                        hint="start it again with the same id",
+                    ) from None
+                await asyncio.sleep(_AGAIN)
+
+    async def _begin(self, instance: str, start: Start, queue: str) -> None:
         if queue or start.name not in self._functions:
             await asyncio.to_thread(self.control.start, instance, start, queue)
             return
@@ -214,7 +198,11 @@ class DbosEngine:
                     return view
             wait = 0.02
             while True:
-                view = await asyncio.to_thread(self.control.get, instance)
+                try:
+                    view = await asyncio.to_thread(self.control.get, instance)
+                except DATABASE_FAILED as error:
+                    LOG.warning("%s: the engine's database failed: %s", instance, type(error).__name__)
+                    view, wait = None, _AGAIN
                 if view is not None and view.state in ENDED:
                     return view
                 await asyncio.sleep(wait)
@@ -264,6 +252,10 @@ class DbosEngine:
                 finished = await self._drive(context, definition, instance, start, running, first_run)
             except Stopped:
                 raise dbos_error.DBOSWorkflowCancelledError(f"{instance} was stopped") from None
+            except DATABASE_FAILED as error:
+                # What the database does is not the instance's outcome: it is run again by whoever finds it stranded.
+                LOG.warning("%s begins again: the engine's database failed: %s", instance, type(error).__name__)
+                raise dbos_error.DBOSWorkflowConflictIDError(instance) from None
             finally:
                 await self._board.settle(running)
                 self._running.pop(instance, None)
@@ -334,20 +326,26 @@ class DbosEngine:
 
     async def _child(self, instance: str, start: Start, leaf: Leaf[Any], running: Running) -> Envelope:
         """Start a sub-orchestration, or find the one that was started, and wait for its end."""
-        with suppress(InstanceInUse):
-            definition = self._context.registry.orchestration(start.name) if self._context else None
-            queue = definition.queue.name if definition is not None and definition.queue is not None else ""
-            await self._in_fresh_context(self.begin(instance, start, queue))
+        definition = self._context.registry.orchestration(start.name) if self._context else None
+        queue = definition.queue.name if definition is not None and definition.queue is not None else ""
+        begun = False
         while True:
             try:
+                if not begun:
+                    with suppress(InstanceInUse):
+                        await self._in_fresh_context(self.begin(instance, start, queue))
+                    begun = True
                 view = await self.result(instance, 1.0)
                 break
+            except DATABASE_FAILED as error:
+                LOG.warning("%s: the engine's database failed: %s", running.instance, type(error).__name__)
+                await asyncio.sleep(_AGAIN)
             except TimeoutError:
                 if running.stopped:
                     raise dbos_error.DBOSWorkflowCancelledError(f"{running.instance} was stopped") from None
                 if running.cancelled and not leaf.shielded:
                     await asyncio.to_thread(self.cancel_here, instance, running.cancelled)
-        return child_envelope(view, leaf, start)
+        return self._child_envelope(view, leaf)
 
     def cancel_here(self, instance: str, reason: str) -> None:
         """Cancel an instance, at once if it runs in this process."""
@@ -371,16 +369,23 @@ class DbosEngine:
     def _recover(self, executors: list[str]) -> None:
         DBOS._recover_pending_workflows(executors)
 
+    def _hand_back(self, instance: str) -> None:
+        assert self._context is not None
+        _get_dbos_instance()._sys_db.reenqueue_for_recovery(instance, [self._context.worker], INTERNAL_QUEUE_NAME)
 
-def child_envelope(view: InstanceView, leaf: Leaf[Any], start: Start) -> Envelope:
-    """How a sub-orchestration ended, as its parent records it."""
-    text = view.result or view.error
-    if view.state == "terminated":
-        return Envelope(
-            "cancelled", leaf.name, leaf.index, leaf.since, view.updated, body=f"{view.instance} was terminated"
-        )
-    if text.startswith("engine: "):
-        return Envelope("cancelled", leaf.name, leaf.index, leaf.since, view.updated, body=text)
-    ended = msgspec.json.decode(text, type=Envelope)
-    kind = "error" if ended.kind == "cancelled" else ended.kind
-    return Envelope(kind, leaf.name, leaf.index, leaf.since, ended.ended, ended.worker, ended.body)
+    def _runs(self) -> set[str]:
+        """The instances that this process runs, or is about to."""
+        active = _get_dbos_instance()._active_workflows_set.activeList()
+        return {*self._running, *active}
+
+    def _child_envelope(self, view: InstanceView, leaf: Leaf[Any]) -> Envelope:
+        """How a sub-orchestration ended, as its parent records it."""
+        assert self._context is not None
+        text = "engine: it was terminated" if view.state == "terminated" else view.result or view.error
+        if text.startswith("engine: "):
+            failure = RuntimeError(text.removeprefix("engine: "))
+            body = seal_error(self._context.codec, self._context.guard, failure, output_purpose(view.instance))
+            return Envelope("error", leaf.name, leaf.index, leaf.since, view.updated, view.worker, body)
+        ended = msgspec.json.decode(text, type=Envelope)
+        kind = "error" if ended.kind == "cancelled" else ended.kind
+        return Envelope(kind, leaf.name, leaf.index, leaf.since, ended.ended, ended.worker, ended.body)

@@ -40,6 +40,10 @@ REASON = "reason"
 WORKER = "worker"
 
 
+DATABASE_FAILED = (sa.exc.SQLAlchemyError, EngineUnreachable)
+"""What is raised where the database fails: never the outcome of an instance."""
+
+
 class FlowEnded(Exception):
     """An instance ended other than with a value. ``text`` is the packed envelope."""
 
@@ -100,12 +104,18 @@ def open_engine(url: str) -> sa.Engine:
         with engine.connect():
             pass
     except sa.exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        reason = reason_of(error)
         raise EngineUnreachable(
             f"the engine's database {parsed.render_as_string(hide_password=True)} cannot be opened: {reason}",
             hint="look at KEYLEAF_ORCHESTRATOR",
         ) from None
     return engine
+
+
+def reason_of(error: Exception) -> str:
+    """What a database said, in one line and without the statement and its values."""
+    lines = str(getattr(error, "orig", None) or type(error).__name__).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _sqlite(url: sa.URL) -> sa.Engine:

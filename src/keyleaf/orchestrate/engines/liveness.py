@@ -9,6 +9,9 @@ Rules:
     - A restart of Postgres ends all sessions at once, those of living workers too. So nobody is judged before the
       server has been up for GRACE seconds, in which the living take their locks again.
     - On SQLite there is one process: what a dead one left is taken over when the next one starts.
+    - A living worker looks for its own, too: an instance that it owns and does not run was stranded by an error of the
+      database (an answer lost on the way, for one) and is handed back after STRANDED looks in a row. DBOS's owner
+      tokens keep a run that is late from writing anything.
 """
 
 from __future__ import annotations
@@ -27,12 +30,20 @@ LOG = logging.getLogger("keyleaf.orchestrate")
 GRACE = 2.5
 """Seconds after a start of Postgres in which nobody is taken for dead."""
 
+STRANDED = 3
+"""Looks in a row that an instance is found without a run before it is handed back: it may be about to begin."""
+
 _EVERY = 1.0
 _OWNERS = sa.text(
     "SELECT DISTINCT executor_id FROM dbos.workflow_status"
     " WHERE status = 'PENDING' AND application_version = :version AND executor_id IS NOT NULL"
 )
+_OWNED = sa.text(
+    "SELECT workflow_uuid FROM dbos.workflow_status"
+    " WHERE status = 'PENDING' AND application_version = :version AND executor_id = :worker"
+)
 _SQLITE_OWNERS = sa.text(str(_OWNERS).replace("dbos.", ""))
+_SQLITE_OWNED = sa.text(str(_OWNED).replace("dbos.", ""))
 _UP = sa.text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
 
 
@@ -43,12 +54,28 @@ def lock_key(worker: str) -> int:
 
 
 class Liveness:
-    """Shows that this worker lives, and hands on what dead ones own."""
+    """Shows that this worker lives, and hands on what dead ones own.
 
-    def __init__(self, database: sa.Engine, worker: str, recover: Callable[[list[str]], None]) -> None:
+    Args:
+        recover: hands back all pending instances of workers.
+        hand_back: hands back one instance of this worker.
+        runs: the instances that this process runs.
+    """
+
+    def __init__(
+        self,
+        database: sa.Engine,
+        worker: str,
+        recover: Callable[[list[str]], None],
+        hand_back: Callable[[str], None],
+        runs: Callable[[], set[str]],
+    ) -> None:
         self._database = database
         self._worker = worker
         self._recover = recover
+        self._hand_back = hand_back
+        self._runs = runs
+        self._without_run: dict[str, int] = {}
         self._postgres = database.dialect.name == "postgresql"
         self._session: sa.Connection | None = None
         self._job: asyncio.Task[None] | None = None
@@ -83,9 +110,26 @@ class Liveness:
                 if dead:
                     LOG.warning("taking over the instances of %s", ", ".join(dead))
                     await asyncio.to_thread(self._recover, dead)
+                await self._look_at_own()
             except sa.exc.SQLAlchemyError as error:
                 LOG.warning("the engine's database does not answer: %s", type(error).__name__)
             await asyncio.sleep(_EVERY)
+
+    async def _look_at_own(self) -> None:
+        """Hand back what this worker owns and does not run."""
+        before = self._runs()
+        owned = await asyncio.to_thread(self._owned)
+        idle = owned - before - self._runs()
+        self._without_run = {instance: self._without_run.get(instance, 0) + 1 for instance in idle}
+        for instance in [each for each, looks in self._without_run.items() if looks >= STRANDED]:
+            LOG.warning("%s was stranded by an error of the engine's database: it begins again", instance)
+            await asyncio.to_thread(self._hand_back, instance)
+            del self._without_run[instance]
+
+    def _owned(self) -> set[str]:
+        query = _OWNED if self._postgres else _SQLITE_OWNED
+        with self._database.connect() as connection:
+            return set(connection.execute(query, {"version": VERSION, "worker": self._worker}).scalars())
 
     def _look(self) -> list[str]:
         """The dead workers that own instances."""
