@@ -10,9 +10,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from cronsim import CronSim, CronSimError
-
 from keyleaf.client.reference import SecretReference
+from keyleaf.orchestrate.cron import require_cron
 from keyleaf.orchestrate.definitions import (
     REGISTRY,
     ActivityDefinition,
@@ -36,7 +35,6 @@ from keyleaf.orchestrate.tasks import Task
 T = TypeVar("T")
 
 A_DAY = timedelta(days=1)
-_CRON_FIELDS = 5
 
 
 class Activity(Generic[T]):
@@ -163,8 +161,13 @@ def orchestration(
         if not inspect.iscoroutinefunction(function):
             raise DefinitionError(f"orchestration {called} is not an async def")
         parameters = parameters_of(function, "orchestration")
-        if cron:
-            _check_cron(called, cron, parameters.required)
+        if cron != "":
+            require_cron(f"orchestration {called}", cron)
+            if parameters.required:
+                raise DefinitionError(
+                    f"orchestration {called} starts by cron and needs {', '.join(sorted(parameters.required))}",
+                    hint="give its parameters defaults",
+                )
         require_deterministic(function)
         definition = OrchestrationDefinition(
             called,
@@ -288,20 +291,3 @@ def _driver(what: str) -> Driver:
 def _require_kind(what: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         raise DefinitionError(f"{what} is {value!r}", hint=f"give a {kind.__name__}(…)")
-
-
-def _check_cron(name: str, cron: object, required: frozenset[str]) -> None:
-    if not isinstance(cron, str) or len(cron.split()) != _CRON_FIELDS:
-        raise DefinitionError(
-            f"orchestration {name}: cron {cron!r} is not usable",
-            hint="write five fields: minute, hour, day of the month, month, day of the week; in UTC",
-        )
-    try:
-        CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC))
-    except CronSimError as error:
-        raise DefinitionError(f"orchestration {name}: cron {cron!r} is not usable: {error}") from None
-    if required:
-        raise DefinitionError(
-            f"orchestration {name} starts by cron and needs {', '.join(sorted(required))}",
-            hint="give its parameters defaults",
-        )

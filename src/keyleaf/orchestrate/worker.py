@@ -95,6 +95,14 @@ class Worker:
 
     async def __aenter__(self) -> Worker:
         self.engine = open_orchestrator(self._url)
+        try:
+            await self._begin()
+        except BaseException:
+            await self._let_go()
+            raise
+        return self
+
+    async def _begin(self) -> None:
         self.engine.check(self.registry)
         self._undo_logging = guard_logging(self.guard)
         addresses = VaultAddresses.from_environment(self._environment)
@@ -115,12 +123,16 @@ class Worker:
         )
         context = EngineContext(self.registry, runner, self.codec, self.reader, self.name, self.clock, self.guard)
         await self.engine.serve(context)
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.engine.stop()
+        try:
+            await self.engine.stop()
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
         if self.reader is not None:
             await self.reader.close()
         if self._undo_logging is not None:
