@@ -92,3 +92,11 @@ def make_worker(vault: SimulatedVault) -> MakeWorker:
 @pytest.fixture(autouse=True)
 def _empty_journal() -> None:
     JOURNAL.entries.clear()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def dbos_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty engine on DBOS: what Durable Task refuses runs on these."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'flows.sqlite'}"
+    return str(request.getfixturevalue("postgres_url"))
