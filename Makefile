@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 CUTS ?= 100000
 KILLS ?= 500
+FLOWS ?= 100
 
 .DEFAULT_GOAL := help
 .PHONY: help up test lint format bench crash hostile conformance mutants fuzz clean
@@ -44,8 +45,8 @@ format: $(VENV)/dev.stamp ## format the code
 bench: $(VENV)/dev.stamp ## measure, beside a ceiling in the same run; writes bench/results/
 	$(BIN)/python -m bench $(ARGS)
 
-crash: $(VENV)/dev.stamp ## power cuts and kill -9, the long run (CUTS=100000 KILLS=500)
-	$(BIN)/python -m crash --cuts $(CUTS) --kills $(KILLS)
+crash: $(VENV)/dev.stamp ## power cuts and kill -9, the long run (CUTS=100000 KILLS=500 FLOWS=100)
+	$(BIN)/python -m crash --cuts $(CUTS) --kills $(KILLS) --flows $(FLOWS)
 
 hostile: $(VENV)/dev.stamp ## activities that try to carry secrets out, 1,000 on each engine, and a byte search for them
 	$(BIN)/python -m hostile $(ARGS)

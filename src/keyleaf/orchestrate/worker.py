@@ -98,7 +98,7 @@ class Worker:
         try:
             await self._begin()
         except BaseException:
-            await self._let_go()
+            await self.__aexit__(None, None, None)
             raise
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dbos import DBOS
@@ -14,6 +15,15 @@ POLL = 0.25
 """Seconds between two looks at a queue."""
 
 _PREFIX = "keyleaf."
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """What a schedule starts."""
+
+    name: str
+    version: str
+    queue: str
 
 
 def require_queues_agree(registry: Registry) -> None:
@@ -34,7 +44,7 @@ def declare(registry: Registry, cron: Any) -> None:
     """Write queues and schedules, and take away the schedules of orchestrations that have none any more.
 
     Args:
-        cron: the DBOS workflow that a schedule starts, with an orchestration's name as its context.
+        cron: the DBOS workflow that a schedule starts, with a :class:`Scheduled` as its context.
     """
     DBOS.register_queue(QUEUE, polling_interval_sec=POLL, on_conflict="always_update")
     scheduled: set[str] = set()
@@ -44,20 +54,21 @@ def declare(registry: Registry, cron: Any) -> None:
             _declare_queue(definition.queue)
         if definition.cron:
             scheduled.add(_PREFIX + name)
+            queue = definition.queue.name if definition.queue is not None else ""
             DBOS.apply_schedules(
                 [
                     {
                         "schedule_name": _PREFIX + name,
                         "workflow_fn": cron,
                         "schedule": definition.cron,
-                        "context": name,
+                        "context": asdict(Scheduled(name, definition.version, queue)),
                     }
                 ]
             )
     for schedule in DBOS.list_schedules():
-        owned = schedule["schedule_name"].startswith(_PREFIX) and schedule["context"] in registry.orchestrations
-        if owned and schedule["schedule_name"] not in scheduled:
-            DBOS.delete_schedule(schedule["schedule_name"])
+        name = schedule["schedule_name"]
+        if name.removeprefix(_PREFIX) in registry.orchestrations and name not in scheduled:
+            DBOS.delete_schedule(name)
 
 
 def _declare_queue(queue: Queue) -> None:

@@ -17,8 +17,10 @@ import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowAttributes, SetWorkflowID
 from dbos import error as dbos_error
 from dbos._dbos import _get_dbos_instance
+from dbos._schemas.system_database import SystemSchema
 from dbos._utils import INTERNAL_QUEUE_NAME
 
+from keyleaf.core.errors import StateError
 from keyleaf.orchestrate.attempt import seal_error
 from keyleaf.orchestrate.definitions import OrchestrationDefinition, Registry
 from keyleaf.orchestrate.driver import Driver, Finished, input_purpose, output_purpose
@@ -26,7 +28,7 @@ from keyleaf.orchestrate.engines.base import ENDED, EngineContext, InstanceView,
 from keyleaf.orchestrate.engines.board import Board
 from keyleaf.orchestrate.engines.carrying import carried_outcomes
 from keyleaf.orchestrate.engines.dbos_control import DbosControl, attributes_of
-from keyleaf.orchestrate.engines.dbos_declare import POLL, declare, require_queues_agree
+from keyleaf.orchestrate.engines.dbos_declare import POLL, Scheduled, declare, require_queues_agree
 from keyleaf.orchestrate.engines.dbos_run import DbosPort, run_to_end
 from keyleaf.orchestrate.engines.dbos_store import (
     APPLICATION,
@@ -73,6 +75,8 @@ class DbosEngine:
     DBOS keeps one application a process, so a process serves one engine at a time.
     """
 
+    _in_process = False
+
     def __init__(self, url: str) -> None:
         self.database: sa.Engine = open_engine(url)
         self._control: DbosControl | None = None
@@ -83,6 +87,7 @@ class DbosEngine:
         self._lock: int | None = None
         self._functions: dict[str, Callable[..., Awaitable[str]]] = {}
         self._here: dict[str, asyncio.Future[InstanceView | None]] = {}
+        self._serves = False
 
     @property
     def control(self) -> DbosControl:
@@ -96,8 +101,20 @@ class DbosEngine:
         require_queues_agree(registry)
 
     async def serve(self, context: EngineContext) -> None:
+        if DbosEngine._in_process:
+            raise StateError(
+                "this process runs a worker on DBOS already",
+                hint="register all orchestrations in one, or use processes",
+            )
         self._context = context
         self._lock = only_worker(self.database)
+        self._serves = DbosEngine._in_process = True
+        try:
+            await self._launch(context)
+        except sa.exc.SQLAlchemyError as error:
+            raise EngineUnreachable(f"the engine's database failed: {reason_of(error)}") from None
+
+    async def _launch(self, context: EngineContext) -> None:
         for name in ("dbos", "dbos.queue"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         DBOS(
@@ -118,8 +135,8 @@ class DbosEngine:
         for name in context.registry.orchestrations:
             self._functions[name] = DBOS.workflow(name=name, max_recovery_attempts=_RECOVERIES)(self._function(name))
 
-        async def on_schedule(at: str, name: str) -> str:
-            return await self._on_schedule(at, name)
+        async def on_schedule(at: str, scheduled: dict[str, str]) -> str:
+            return await self._on_schedule(str(at), Scheduled(**scheduled))
 
         cron = DBOS.workflow(name=CRON)(on_schedule)
         self._liveness = Liveness(self.database, context.worker, self._recover, self._hand_back, self._runs)
@@ -216,12 +233,14 @@ class DbosEngine:
             await self._board.end()
         if self._liveness is not None:
             await self._liveness.end()
-        threads = ThreadPoolExecutor(thread_name_prefix="keyleaf")
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(
-            threads, functools.partial(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=0)
-        )
-        loop.set_default_executor(threads)  # DBOS put its own in this place, and has ended it
+        if self._serves:
+            threads = ThreadPoolExecutor(thread_name_prefix="keyleaf")
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(
+                threads, functools.partial(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=0)
+            )
+            loop.set_default_executor(threads)  # DBOS put its own in this place, and has ended it
+            self._serves = DbosEngine._in_process = False
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -351,15 +370,14 @@ class DbosEngine:
         """Cancel an instance, at once if it runs in this process."""
         self.control.cancel(instance, reason)
 
-    async def _on_schedule(self, at: str, name: str) -> str:
+    async def _on_schedule(self, at: str, scheduled: Scheduled) -> str:
+        """Start what is due. The worker that hears of it need not have the orchestration."""
         assert self._context is not None
-        definition = self._context.registry.orchestration(name)
-        moment = str(at)[:16].replace(":", "")
-        instance = f"{name}-{moment}"
-        now = self._context.clock.now()
-        start = Start(name, definition.version, now, self._context.codec.seal(b"{}", input_purpose(instance)))
+        instance = f"{scheduled.name}-{at[:16].replace(':', '')}"
+        now, nothing = self._context.clock.now(), self._context.codec.seal(b"{}", input_purpose(instance))
         with suppress(InstanceInUse):
-            await self._in_fresh_context(self.begin(instance, start, definition.queue.name if definition.queue else ""))
+            start = Start(scheduled.name, scheduled.version, now, nothing)
+            await self._in_fresh_context(self.begin(instance, start, scheduled.queue))
         return instance
 
     async def _in_fresh_context(self, work: Any) -> Any:
@@ -370,7 +388,14 @@ class DbosEngine:
         DBOS._recover_pending_workflows(executors)
 
     def _hand_back(self, instance: str) -> None:
+        """Back to the queue, as if it had not been taken: what strands an instance is not the instance's fault."""
         assert self._context is not None
+        with self.database.begin() as connection:
+            connection.execute(
+                sa.update(SystemSchema.workflow_status)
+                .where(SystemSchema.workflow_status.c.workflow_uuid == instance)
+                .values(recovery_attempts=0)
+            )
         _get_dbos_instance()._sys_db.reenqueue_for_recovery(instance, [self._context.worker], INTERNAL_QUEUE_NAME)
 
     def _runs(self) -> set[str]:
