@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from dbos import DBOS
 
 from keyleaf.orchestrate.engines.dbos_control import DbosControl
-from keyleaf.orchestrate.engines.dbos_store import BLOCKED, CONTROL, DATABASE_FAILED, REASON, STATUS, WAITING
+from keyleaf.orchestrate.engines.dbos_store import BLOCKED, CONTROL, DATABASE_FAILED, REASON, STATUS, WAITING, reason_of
 from keyleaf.orchestrate.outcomes import Message
 from keyleaf.orchestrate.running import Running
 
@@ -64,7 +64,7 @@ class Board:
             try:
                 await asyncio.to_thread(self._update, running.instance, {STATUS: running.status})
             except DATABASE_FAILED as error:
-                LOG.warning("the last status of %s could not be written: %s", running.instance, type(error).__name__)
+                LOG.warning("the last status of %s could not be written: %s", running.instance, reason_of(error))
 
     def _update(self, instance: str, attributes: dict[str, Any]) -> None:
         self._control.update(instance, attributes)
@@ -86,7 +86,7 @@ class Board:
                 try:
                     await asyncio.to_thread(self._update, instance, changes)
                 except DATABASE_FAILED as error:
-                    LOG.warning("what %s waits for could not be written: %s", instance, type(error).__name__)
+                    LOG.warning("what %s waits for could not be written: %s", instance, reason_of(error))
                     self._written.pop(instance, None)
                     self.changed(running)
 
@@ -107,7 +107,7 @@ class Board:
                 try:
                     await self._listen(names[begin : begin + _CHUNK])
                 except DATABASE_FAILED as error:
-                    LOG.warning("the engine's database does not answer: %s", type(error).__name__)
+                    LOG.warning("the engine's database does not answer: %s", reason_of(error))
 
     async def _listen(self, names: list[str]) -> None:
         found = await asyncio.to_thread(

@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowAttributes, SetWorkflowID
 from dbos import error as dbos_error
 from dbos._dbos import _get_dbos_instance
-from dbos._schemas.system_database import SystemSchema
 from dbos._utils import INTERNAL_QUEUE_NAME
 
 from keyleaf.core.errors import StateError
@@ -40,6 +39,7 @@ from keyleaf.orchestrate.engines.dbos_store import (
     only_worker,
     open_engine,
     reason_of,
+    statement,
 )
 from keyleaf.orchestrate.engines.liveness import Liveness
 from keyleaf.orchestrate.envelope import Envelope, pack, unpack
@@ -60,6 +60,7 @@ _AGAIN = 0.5
 """Seconds before the database is asked again after it failed."""
 
 _BEGIN_TRIES = 10
+_NOT_ITS_FAULT = "UPDATE dbos.workflow_status SET recovery_attempts = 0 WHERE workflow_uuid = :instance"
 
 _RECOVERIES = 1000
 """Times that an instance may be begun again before it is given up: it may be what kills its worker."""
@@ -218,7 +219,7 @@ class DbosEngine:
                 try:
                     view = await asyncio.to_thread(self.control.get, instance)
                 except DATABASE_FAILED as error:
-                    LOG.warning("%s: the engine's database failed: %s", instance, type(error).__name__)
+                    LOG.warning("%s: the engine's database failed: %s", instance, reason_of(error))
                     view, wait = None, _AGAIN
                 if view is not None and view.state in ENDED:
                     return view
@@ -273,7 +274,7 @@ class DbosEngine:
                 raise dbos_error.DBOSWorkflowCancelledError(f"{instance} was stopped") from None
             except DATABASE_FAILED as error:
                 # What the database does is not the instance's outcome: it is run again by whoever finds it stranded.
-                LOG.warning("%s begins again: the engine's database failed: %s", instance, type(error).__name__)
+                LOG.warning("%s begins again: the engine's database failed: %s", instance, reason_of(error))
                 raise dbos_error.DBOSWorkflowConflictIDError(instance) from None
             finally:
                 await self._board.settle(running)
@@ -357,7 +358,7 @@ class DbosEngine:
                 view = await self.result(instance, 1.0)
                 break
             except DATABASE_FAILED as error:
-                LOG.warning("%s: the engine's database failed: %s", running.instance, type(error).__name__)
+                LOG.warning("%s: the engine's database failed: %s", running.instance, reason_of(error))
                 await asyncio.sleep(_AGAIN)
             except TimeoutError:
                 if running.stopped:
@@ -391,11 +392,7 @@ class DbosEngine:
         """Back to the queue, as if it had not been taken: what strands an instance is not the instance's fault."""
         assert self._context is not None
         with self.database.begin() as connection:
-            connection.execute(
-                sa.update(SystemSchema.workflow_status)
-                .where(SystemSchema.workflow_status.c.workflow_uuid == instance)
-                .values(recovery_attempts=0)
-            )
+            connection.execute(statement(_NOT_ITS_FAULT, self.database), {"instance": instance})
         _get_dbos_instance()._sys_db.reenqueue_for_recovery(instance, [self._context.worker], INTERNAL_QUEUE_NAME)
 
     def _runs(self) -> set[str]:

@@ -112,6 +112,11 @@ def open_engine(url: str) -> sa.Engine:
     return engine
 
 
+def statement(text: str, database: sa.Engine) -> sa.TextClause:
+    """SQL on DBOS's tables, which have a schema on PostgreSQL alone."""
+    return sa.text(text if database.dialect.name == "postgresql" else text.replace("dbos.", ""))
+
+
 def reason_of(error: Exception) -> str:
     """What a database said, in one line and without the statement and its values."""
     lines = str(getattr(error, "orig", None) or type(error).__name__).strip().splitlines()

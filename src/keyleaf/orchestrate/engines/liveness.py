@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from keyleaf.orchestrate.engines.dbos_store import VERSION
+from keyleaf.orchestrate.engines.dbos_store import VERSION, reason_of, statement
 
 LOG = logging.getLogger("keyleaf.orchestrate")
 
@@ -34,16 +34,14 @@ STRANDED = 3
 """Looks in a row that an instance is found without a run before it is handed back: it may be about to begin."""
 
 _EVERY = 1.0
-_OWNERS = sa.text(
+_OWNERS = (
     "SELECT DISTINCT executor_id FROM dbos.workflow_status"
     " WHERE status = 'PENDING' AND application_version = :version AND executor_id IS NOT NULL"
 )
-_OWNED = sa.text(
+_OWNED = (
     "SELECT workflow_uuid FROM dbos.workflow_status"
     " WHERE status = 'PENDING' AND application_version = :version AND executor_id = :worker"
 )
-_SQLITE_OWNERS = sa.text(str(_OWNERS).replace("dbos.", ""))
-_SQLITE_OWNED = sa.text(str(_OWNED).replace("dbos.", ""))
 _UP = sa.text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
 
 
@@ -112,7 +110,7 @@ class Liveness:
                     await asyncio.to_thread(self._recover, dead)
                 await self._look_at_own()
             except sa.exc.SQLAlchemyError as error:
-                LOG.warning("the engine's database does not answer: %s", type(error).__name__)
+                LOG.warning("the engine's database failed: %s", reason_of(error))
             await asyncio.sleep(_EVERY)
 
     async def _look_at_own(self) -> None:
@@ -127,20 +125,19 @@ class Liveness:
             del self._without_run[instance]
 
     def _owned(self) -> set[str]:
-        query = _OWNED if self._postgres else _SQLITE_OWNED
+        query = statement(_OWNED, self._database)
         with self._database.connect() as connection:
             return set(connection.execute(query, {"version": VERSION, "worker": self._worker}).scalars())
 
     def _look(self) -> list[str]:
         """The dead workers that own instances."""
-        if not self._postgres:
-            with self._database.connect() as connection:
-                owners = connection.execute(_SQLITE_OWNERS, {"version": VERSION}).scalars().all()
-            return [owner for owner in owners if owner != self._worker]
-        self._hold_again()
+        if self._postgres:
+            self._hold_again()
         with self._database.connect() as connection:
-            owners = connection.execute(_OWNERS, {"version": VERSION}).scalars().all()
+            owners = connection.execute(statement(_OWNERS, self._database), {"version": VERSION}).scalars().all()
             others = [owner for owner in owners if owner != self._worker]
+            if not self._postgres:
+                return others
             if not others or float(connection.execute(_UP).scalar_one()) < GRACE:
                 return []
             return [owner for owner in others if self._is_dead(connection, owner)]

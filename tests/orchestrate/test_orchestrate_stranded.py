@@ -1,0 +1,57 @@
+"""An instance that its living worker owns and has lost begins again: what a lost answer of the database leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flows_of_tests import four
+
+from keyleaf.orchestrate.engines.dbos_engine import DbosEngine
+from keyleaf.orchestrate.engines.dbos_store import statement
+from keyleaf.orchestrate.errors import EngineUnreachable
+
+pytestmark = pytest.mark.asyncio
+
+_STRAND = (
+    "UPDATE dbos.workflow_status SET status = 'PENDING', output = NULL, executor_id = :worker, recovery_attempts = 999"
+    " WHERE workflow_uuid = 'lost'"
+)
+_LAST_STEP = "DELETE FROM dbos.operation_outputs WHERE workflow_uuid = 'lost' AND function_id = 4"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'flows.sqlite'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+async def test_a_stranded_instance_begins_again_by_itself(store: str, make_worker: Any) -> None:
+    async with make_worker(store) as worker:
+        assert await worker.run(four, 1, instance="lost") == 5
+        with worker.engine.database.begin() as connection:
+            connection.execute(statement(_LAST_STEP, worker.engine.database))
+            connection.execute(statement(_STRAND, worker.engine.database), {"worker": worker.name})
+        assert (await worker.get("lost")).state == "running"
+        assert await worker.result("lost", timeout=30) == 5
+        assert len(worker.engine.control.steps("lost")) == 4
+
+
+async def test_an_engine_that_is_away_is_named_and_the_start_can_be_repeated(
+    store: str, make_worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_worker(store) as worker:
+        monkeypatch.setattr("keyleaf.orchestrate.engines.dbos_engine._AGAIN", 0.001)
+        with worker.engine.database.begin() as connection:
+            connection.execute(statement("ALTER TABLE dbos.workflow_status RENAME TO away", worker.engine.database))
+        with pytest.raises(EngineUnreachable, match=r"^instance late may not have started: .*workflow_status"):
+            await worker.start(four, 1, instance="late")
+        with pytest.raises(EngineUnreachable, match=r"^the engine's database failed: .*workflow_status"):
+            await worker.get("late")
+        with worker.engine.database.begin() as connection:
+            away = "dbos.away" if store.startswith("postgresql") else "away"
+            connection.exec_driver_sql(f"ALTER TABLE {away} RENAME TO workflow_status")
+        assert await worker.run(four, 1, instance="late", timeout=30) == 5
+        assert isinstance(worker.engine, DbosEngine)
