@@ -16,8 +16,9 @@ import asyncio
 import contextvars
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -84,6 +85,16 @@ def activity_info() -> ActivityInfo:
         return _INFO.get()
     except LookupError:
         raise InputError("activity_info() was called outside an activity") from None
+
+
+@contextmanager
+def as_running(info: ActivityInfo) -> Iterator[None]:
+    """:func:`activity_info` gives this meanwhile."""
+    token = _INFO.set(info)
+    try:
+        yield
+    finally:
+        _INFO.reset(token)
 
 
 class ActivityCall(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -227,8 +238,7 @@ class ActivityRunner:
         arguments: Mapping[str, Any],
         readings: Mapping[str, Reading],
     ) -> Any:
-        token = _INFO.set(ActivityInfo(call.instance, call.activity, call.attempt, f"{call.instance}:{call.index}"))
-        try:
+        with as_running(ActivityInfo(call.instance, call.activity, call.attempt, f"{call.instance}:{call.index}")):
             run = functools.partial(
                 definition.function,
                 **arguments,
@@ -247,8 +257,6 @@ class ActivityRunner:
                 raise TimeoutError(
                     f"activity {call.activity} did not end within its {definition.timeout:g} s"
                 ) from None
-        finally:
-            _INFO.reset(token)
 
     async def _in_thread(self, run: Callable[[], Any]) -> Any:
         """Run a function that is not ``async`` on a thread of the activities' own: an engine's are not held up."""

@@ -91,7 +91,7 @@ _AT_LIBERTY = frozenset(
 )
 """Top-level modules that may touch the world while an orchestration runs."""
 
-_PORTS = ("keyleaf.orchestrate.engines", "keyleaf.testing")
+_PORTS = ("keyleaf.orchestrate.engines", "keyleaf.orchestrate.history", "keyleaf.testing")
 """Modules that carry commands out."""
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC

@@ -59,8 +59,9 @@ class Orchestration(Generic[T]):
 
     __keyleaf_orchestration__ = True
 
-    def __init__(self, definition: OrchestrationDefinition) -> None:
+    def __init__(self, definition: OrchestrationDefinition, registry: Registry = REGISTRY) -> None:
         self.definition = definition
+        self.registry = registry
         self.__name__ = definition.name
         self.__doc__ = definition.function.__doc__
 
@@ -180,7 +181,7 @@ def orchestration(
             budget,
         )
         registry.add_orchestration(definition)
-        return Orchestration(definition)
+        return Orchestration(definition, registry)
 
     return declare if function is None else declare(function)
 
