@@ -38,7 +38,7 @@ from keyleaf.orchestrate.definitions import ActivityDefinition, Registry, RetryB
 from keyleaf.orchestrate.envelope import AttemptNote, Blocked, Envelope, ErrorBody, SecretUse
 from keyleaf.orchestrate.errors import NotAnException, PayloadTooLarge, is_interpreters
 from keyleaf.orchestrate.payload import PayloadCodec, to_json
-from keyleaf.orchestrate.tracing import activity_span, mark_failed, mark_secrets
+from keyleaf.orchestrate.tracing import activity_span, mark_attempts, mark_reading, secret_span
 
 _THREADS = 64
 """Activities that are not ``async`` and run at once on one worker."""
@@ -161,10 +161,9 @@ class ActivityRunner:
                 definition = self._registry.activity(call.activity)
                 return await self._attempt(definition, call, started, notes, expectation)
             except Exception as error:
-                mark_failed(span, type(error).__qualname__)
                 return self._failed(call, started, notes, error, -1.0)
             finally:
-                mark_secrets(span, notes)
+                mark_attempts(span, notes)
                 CURRENT_ACTIVITY.reset(token)
 
     async def _attempt(
@@ -218,7 +217,7 @@ class ActivityRunner:
             )
         caller = Caller(call.instance, call.activity)
         fetches = [
-            self._reader.fetch(reference, caller=caller, expectation=expected)
+            _traced(self._reader.fetch(reference, caller=caller, expectation=expected), reference)
             for reference in definition.secrets.values()
         ]
         readings = await asyncio.gather(*fetches, return_exceptions=True)
@@ -380,6 +379,13 @@ def seal_error(
         except (SecretEscape, PayloadTooLarge):
             continue
     return codec.seal(msgspec.json.encode(bodies[-1]), purpose)
+
+
+async def _traced(fetch: Awaitable[Reading], reference: SecretReference) -> Reading:
+    with secret_span(reference) as span:
+        reading = await fetch
+        mark_reading(span, reading)
+        return reading
 
 
 async def _contained(work: Awaitable[Any]) -> Any:

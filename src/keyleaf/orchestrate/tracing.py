@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 
+from keyleaf.client.reading import Reading
+from keyleaf.client.reference import SecretReference
+from keyleaf.client.unavailable import SecretUnavailable
 from keyleaf.orchestrate.envelope import AttemptNote
 
 if TYPE_CHECKING:
@@ -50,12 +53,36 @@ def mark_failed(span: trace.Span, error_type: str) -> None:
     span.set_attribute("error.type", error_type)
 
 
-def mark_secrets(span: trace.Span, notes: Iterable[AttemptNote]) -> None:
-    """Say which secrets were read in which version."""
-    uses = [use for note in notes for use in note.secrets]
+def mark_attempts(span: trace.Span, notes: Iterable[AttemptNote]) -> None:
+    """Say which secrets were read in which version, and how the attempt ended."""
+    kept = list(notes)
+    uses = [use for note in kept for use in note.secrets]
     if uses:
         span.set_attribute("keyleaf.secrets", [f"{use.name}@{use.version}" for use in uses])
         span.set_attribute("keyleaf.secret_request_ids", [use.request_id for use in uses])
-    if any(note.outcome in ("failed", "blocked") for note in notes):
-        last = next(note for note in reversed(list(notes)) if note.outcome in ("failed", "blocked"))
+    if kept:
+        last = kept[-1]
         span.set_attribute("keyleaf.outcome", last.outcome)
+        if last.outcome == "failed":
+            mark_failed(span, last.error)
+
+
+@contextmanager
+def secret_span(reference: SecretReference) -> Iterator[trace.Span]:
+    """The span of one wait for a secret, which may share a request with others."""
+    attributes = {"keyleaf.secret": reference.label}
+    with _TRACER.start_as_current_span(
+        f"secret {reference.label}", attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as span:
+        try:
+            yield span
+        except SecretUnavailable as unavailable:
+            mark_failed(span, unavailable.reason)
+            raise
+
+
+def mark_reading(span: trace.Span, reading: Reading) -> None:
+    """Say which version was read, by which request."""
+    span.set_attribute("keyleaf.secret_version", reading.version)
+    span.set_attribute("keyleaf.secret_request_id", reading.request_id)
+    span.set_attribute("keyleaf.secret_request_shared_by", reading.shared)
