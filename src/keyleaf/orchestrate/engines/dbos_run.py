@@ -4,8 +4,8 @@ Rules:
     - Every command draws its DBOS step id when the orchestration gives it, so that a replay draws the same ones.
     - All attempts of an activity happen inside one step: waiting for a secret or a retry costs no write. After a crash
       the step begins again with attempt 1.
-    - The first run of an instance has nothing recorded that could be replayed, so there an activity runs before its
-      DBOS step, which then only looks whether the instance still owns its row and writes: one thread hop, not three.
+    - The first run of an instance has nothing recorded that could be replayed, so there nothing is looked up before an
+      activity runs, and its result is written in one transaction, which fails unless this run still owns the instance.
       The result of an activity that ended after its instance was suspended or terminated is not kept in either case.
     - Which of several tasks came first is a step of its own.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import time
 import types
 from collections.abc import Coroutine, Generator
 from typing import Any
@@ -26,6 +27,7 @@ from dbos import error as dbos_error
 from keyleaf.orchestrate.attempt import ActivityCall
 from keyleaf.orchestrate.driver import Driver, Finished
 from keyleaf.orchestrate.engines.base import EngineContext, Start, Waiting
+from keyleaf.orchestrate.engines.dbos_store import record_step
 from keyleaf.orchestrate.envelope import Envelope, pack, unpack
 from keyleaf.orchestrate.outcomes import Message, event_outcome, outcome_of
 from keyleaf.orchestrate.running import Running, Stopped
@@ -60,7 +62,7 @@ class DbosPort:
             reservation = DBOS.reserve_step()
             expectation = self._expect(leaf.name)
             if self._first_run:
-                recorded = self._activity_then_step(reservation, leaf, expectation)
+                recorded = self._activity_first(reservation.step_id, leaf, expectation)
             else:
                 recorded = reservation.run_async({"name": leaf.name}, self._activity, leaf, expectation)
             self._spawn(self._settle_by(leaf, recorded, expectation))
@@ -120,10 +122,11 @@ class DbosPort:
 
     # Steps.
 
-    async def _activity_then_step(self, reservation: Any, leaf: Leaf[Any], expectation: Any) -> str:
+    async def _activity_first(self, step: int, leaf: Leaf[Any], expectation: Any) -> str:
+        started = int(time.time() * 1000)
         text = await self._activity(leaf, expectation)
-        kept: str = await reservation.run_async({"name": leaf.name}, lambda: text)
-        return kept
+        await asyncio.to_thread(record_step, leaf.driver.instance, step, leaf.name, text, started)
+        return text
 
     async def _activity(self, leaf: Leaf[Any], expectation: Any) -> str:
         driver = leaf.driver

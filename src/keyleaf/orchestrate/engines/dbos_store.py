@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from dbos import Serializer
+from dbos._dbos import _get_dbos_instance
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
@@ -80,6 +81,30 @@ class TextSerializer(Serializer):
         if isinstance(value, dict) and value.keys() == {"args", "kwargs"}:
             value["args"] = tuple(value["args"])
         return value
+
+
+def record_step(instance: str, step: int, name: str, output: str, started: int) -> None:
+    """Write the result of a step that is known not to be recorded yet. Called in the context of its workflow.
+
+    Args:
+        started: milliseconds since 1970.
+
+    Raises:
+        DBOSWorkflowConflictIDError: the run does not own the instance any more.
+    """
+    serializer = TextSerializer()
+    _get_dbos_instance()._sys_db.record_operation_result(
+        {
+            "workflow_uuid": instance,
+            "function_id": step,
+            "function_name": name,
+            "output": serializer.serialize(output),
+            "error": None,
+            "serialization": serializer.name(),
+            "started_at_epoch_ms": started,
+            "child_workflow_id": None,
+        }
+    )
 
 
 def open_engine(url: str) -> sa.Engine:
