@@ -300,7 +300,7 @@ class ActivityRunner:
         asked = getattr(error, "retry_after", None)
         jittered = retry.longest(call.attempt) * self._jitter()
         versions = self._registry.orchestrations.get(call.orchestration, {})
-        budget = next((each.budget for each in versions.values()), RetryBudget())
+        budget = next((each.budget for each in reversed(versions.values())), RetryBudget())
         return max(
             jittered,
             float(asked) if isinstance(asked, int | float) and asked > 0 else 0.0,
