@@ -113,10 +113,8 @@ async def test_who_holds_no_lock_is_dead(
 
 @pytest.mark.asyncio
 async def test_what_a_dead_worker_owned_is_finished_by_another(dbos_url: str) -> None:
-    async with worker_on(dbos_url, "dead"):
-        pass
     async with worker_on(dbos_url, "heir") as worker:
-        orphan(worker, "left-behind", "dead")
+        orphan(worker, "left-behind", "ghost")
         begun = time.monotonic()
         assert await worker.result("left-behind", 20) == 42
         assert time.monotonic() - begun < 5.0 + liveness.GRACE
