@@ -267,6 +267,8 @@ class _NotGiven(Exception):
 class _Live:
     """Carries out commands with what the test gives."""
 
+    replaying = False
+
     def __init__(self, given: _Given, instance: str) -> None:
         self._given = given
         self._time = _BEGIN
@@ -317,6 +319,8 @@ class _Live:
 
 class _Recorded:
     """Gives what was recorded, up to a point."""
+
+    replaying = False
 
     def __init__(self, live: _Live, known: int) -> None:
         self._left = list(live.order[:known])

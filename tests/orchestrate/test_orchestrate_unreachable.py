@@ -44,7 +44,7 @@ async def refusals(url: str, expected: type[KeyleafError], within: float = 2.0) 
     ("url", "told"),
     [
         ("mysql://host/flows", "no engine is called 'mysql' (use sqlite:///file, postgresql://host/name"),
-        ("flows.sqlite", "no engine is called 'flows.sqlite'"),
+        ("flows.sqlite", "the engine's URL has no scheme"),
         ("sqlite://", "sqlite:// needs a file"),
         ("sqlite:///:memory:", "sqlite:// needs a file"),
         ("sqlite:flows.sqlite", "is not a database URL"),

@@ -28,7 +28,14 @@ from keyleaf.orchestrate.tasks import All, EventWait, First, Leaf, LeafKind, Out
 
 
 class Port(Protocol):
-    """What an engine does for a running orchestration."""
+    """What an engine does for a running orchestration.
+
+    Attributes:
+        replaying: the commands given now are known to be in the history already.
+    """
+
+    @property
+    def replaying(self) -> bool: ...
 
     def start(self, leaf: Leaf[Any]) -> None:
         """Carry out a command; ``leaf.settle`` is called when it has ended."""
@@ -152,13 +159,7 @@ class Driver:
         what = f"{self.instance}: the input of activity {definition.name}"
         data = definition.parameters.encode(args, kwargs, what)
         return self._begin(
-            Leaf(
-                self,
-                "activity",
-                index,
-                definition.name,
-                payload=self.codec.seal(data, self.purpose(index, "input"), what),
-            )
+            self._with_input("activity", index, definition.name, data, self.purpose(index, "input"), what)
         )
 
     def child(self, definition: OrchestrationDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Leaf[Any]:
@@ -167,9 +168,7 @@ class Driver:
         what = f"{self.instance}: the input of orchestration {definition.name}"
         data = definition.parameters.encode(args, kwargs, what)
         child = self.child_instance(index)
-        return self._begin(
-            Leaf(self, "child", index, definition.name, payload=self.codec.seal(data, input_purpose(child), what))
-        )
+        return self._begin(self._with_input("child", index, definition.name, data, input_purpose(child), what))
 
     def timer(self, seconds: float, name: str = "timer") -> Leaf[None]:
         """Start a durable timer."""
@@ -232,6 +231,14 @@ class Driver:
         self.commands += 1
         return self.commands
 
+    def _with_input(self, kind: LeafKind, index: int, name: str, data: bytes, purpose: str, what: str) -> Leaf[Any]:
+        """A command with an input. What cannot be kept is refused here, where the code gives the command."""
+        self.codec.require_fits(data, what)
+        leaf: Leaf[Any] = Leaf(self, kind, index, name, seals=lambda: self.codec.seal(data, purpose, what))
+        if not self.port.replaying:
+            _ = leaf.payload
+        return leaf
+
     def _begin(self, leaf: Leaf[Any]) -> Leaf[Any]:
         carried = self._carried(leaf) if self._carried is not None else None
         if carried is not None:
@@ -271,7 +278,12 @@ def output_purpose(instance: str) -> str:
 def require_same(index: int, kind: LeafKind | str, name: str, leaf: Leaf[Any]) -> None:
     """Raises NondeterminismError unless the recorded command is the one that the code gives now."""
     if (kind, name) != (leaf.kind, leaf.name):
-        raise NondeterminismError(
-            f"{leaf.driver.instance}: command {index} was {kind} {name} and is {leaf.kind} {leaf.name} now",
-            hint="the code changed: give it a new version=… and keep the old one until its instances have ended",
-        )
+        raise changed_code(leaf.driver.instance, f"command {index}", f"{kind} {name}", f"{leaf.kind} {leaf.name}")
+
+
+def changed_code(instance: str, place: str, recorded: str, given: str) -> NondeterminismError:
+    """The error for a recorded command that is not the one that the code gives now."""
+    return NondeterminismError(
+        f"{instance}: {place} was {recorded} and is {given} now",
+        hint="the code changed: give it a new version=… and keep the old one until its instances have ended",
+    )

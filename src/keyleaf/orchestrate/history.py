@@ -88,6 +88,8 @@ def replay_history(
 class _History:
     """Gives what an engine has recorded."""
 
+    replaying = True
+
     def __init__(self, steps: Sequence[StepView], codec: PayloadCodec, registry: Registry, instance: str) -> None:
         self._left = {step.index: step for step in steps if step.kind != "choice"}
         self._choices = {step.index: int(step.texts[0]) for step in steps if step.kind == "choice" and step.texts}

@@ -132,6 +132,14 @@ class PayloadCodec:
                 " fetched, and return something that is not the value"
             )
 
+    def require_fits(self, data: bytes, what: str) -> None:
+        """Raises PayloadTooLarge for more bytes than may be kept."""
+        if len(data) > self.limit:
+            raise PayloadTooLarge(
+                f"{what} has {len(data):,} bytes, more than the {self.limit:,} that a payload may have",
+                hint="keep the data in a store of its own and pass its address",
+            )
+
     def seal(self, data: bytes, purpose: str, what: str = "") -> str:
         """Text for the engine. ``purpose`` names instance and place, and must be given again to open it.
 
@@ -142,11 +150,7 @@ class PayloadCodec:
             SecretEscape: a secret is in it, in some form.
         """
         self.check(data, what or purpose)
-        if len(data) > self.limit:
-            raise PayloadTooLarge(
-                f"{what or purpose} has {len(data):,} bytes, more than the {self.limit:,} that a payload may have",
-                hint="keep the data in a store of its own and pass its address",
-            )
+        self.require_fits(data, what or purpose)
         if not self._current:
             return "p:" + data.decode()
         nonce = os.urandom(12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class Leaf(Task[T]):
         kind: of command.
         index: place among the commands of the run, from 1: what makes replay match.
         name: of activity, event or orchestration; of a timer, what it is for.
-        payload: sealed input, for activities and sub-orchestrations.
+        payload: sealed input, for activities and sub-orchestrations; sealed when it is first asked for.
         due: seconds since 1970, for timers.
         since: when it was started, in the orchestration's time.
         wanted: type of an event's value.
@@ -98,19 +99,31 @@ class Leaf(Task[T]):
     """
 
     def __init__(
-        self, driver: Driver, kind: LeafKind, index: int, name: str, *, payload: str = "", due: float = 0.0
+        self,
+        driver: Driver,
+        kind: LeafKind,
+        index: int,
+        name: str,
+        *,
+        seals: Callable[[], str] | None = None,
+        due: float = 0.0,
     ) -> None:
         super().__init__(driver)
         self.kind = kind
         self.index = index
         self.name = name
-        self.payload = payload
+        self._seals = seals
         self.due = due
         self.since = driver.time
         self.shielded = driver.cancel_delivered
         self.wanted: Any = Any
         self.taken = False
         self.abandoned = False
+
+    @functools.cached_property
+    def payload(self) -> str:
+        """See above: a replay does not ask."""
+        return self._seals() if self._seals is not None else ""
 
     def take(self) -> T:
         self.taken = True

@@ -18,7 +18,7 @@ from keyleaf.client.addresses import VaultAddresses
 from keyleaf.client.callers import Caller
 from keyleaf.client.guard import SecretGuard
 from keyleaf.client.logs import guard_logging
-from keyleaf.client.reader import SecretReader
+from keyleaf.client.reader import ReaderSettings, SecretReader
 from keyleaf.client.reference import SecretReference, secret
 from keyleaf.client.vault import AzureVaultConnection, VaultConnection
 from keyleaf.core.clock import Clock, SystemClock
@@ -107,7 +107,11 @@ class Worker:
         self._undo_logging = guard_logging(self.guard)
         addresses = VaultAddresses.from_environment(self._environment)
         self.reader = SecretReader(
-            self._connection or AzureVaultConnection(), addresses, clock=self.clock, jitter=self._jitter
+            self._connection or AzureVaultConnection(),
+            addresses,
+            settings=ReaderSettings(quiet=self.engine.quiet),
+            clock=self.clock,
+            jitter=self._jitter,
         )
         self.codec = await self._open_codec()
         runner = ActivityRunner(

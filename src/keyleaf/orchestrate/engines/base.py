@@ -181,7 +181,13 @@ class Control(Protocol):
 
 
 class Engine(Protocol):
-    """Runs orchestrations in this process."""
+    """Runs orchestrations in this process.
+
+    Attributes:
+        quiet: seconds that may pass between the starts of activities that were called at once.
+    """
+
+    quiet: float
 
     @property
     def control(self) -> Control:

@@ -47,6 +47,7 @@ _STATES: dict[str, State] = {
     "CANCELLED": "terminated",
 }
 _CHUNK = 500
+_CHILD = "keyleaf.child "
 
 
 def _asks(method: Callable[P, T]) -> Callable[P, T]:
@@ -57,6 +58,10 @@ def _asks(method: Callable[P, T]) -> Callable[P, T]:
         try:
             return method(*args, **kwargs)
         except sa.exc.SQLAlchemyError as error:
+            if "no such table" in str(error) or "UndefinedTable" in type(getattr(error, "orig", None)).__name__:
+                raise EngineUnreachable(
+                    "no worker has served the engine's database yet", hint="start a worker first"
+                ) from None
             raise EngineUnreachable(f"the engine's database failed: {reason_of(error)}") from None
 
     return asked
@@ -245,8 +250,21 @@ def _step(each: Any, events: int) -> StepView | None:
     if name.startswith("DBOS.") or not isinstance(output, str):
         return None
     envelope = unpack(output)
-    kind = "timer" if name == TIMER else "child" if name.startswith("keyleaf.child ") else "activity"
+    kind = "timer" if name == TIMER else "child" if name.startswith(_CHILD) else "activity"
     return StepView(envelope.index, kind, envelope.activity, envelope.started, envelope.ended, (envelope,))
+
+
+def command_of(step: str) -> str:
+    """A command in words, from the name of its DBOS step."""
+    if step == TIMER:
+        return "a timer"
+    if step == CHOICE:
+        return "a choice of the first"
+    if step.startswith("DBOS."):
+        return "a wait for an event"
+    if step.startswith(_CHILD):
+        return f"orchestration {step.removeprefix(_CHILD)}"
+    return f"activity {step}"
 
 
 def _iso(seconds: float) -> str | None:

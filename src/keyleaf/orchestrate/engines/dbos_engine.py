@@ -22,18 +22,21 @@ from dbos._utils import INTERNAL_QUEUE_NAME
 from keyleaf.core.errors import StateError
 from keyleaf.orchestrate.attempt import seal_error
 from keyleaf.orchestrate.definitions import OrchestrationDefinition, Registry
-from keyleaf.orchestrate.driver import Driver, Finished, input_purpose, output_purpose
+from keyleaf.orchestrate.driver import Driver, Finished, changed_code, input_purpose, output_purpose
 from keyleaf.orchestrate.engines.base import ENDED, EngineContext, InstanceView, Start, State
 from keyleaf.orchestrate.engines.board import Board
 from keyleaf.orchestrate.engines.carrying import carried_outcomes
-from keyleaf.orchestrate.engines.dbos_control import DbosControl, attributes_of
+from keyleaf.orchestrate.engines.dbos_control import DbosControl, attributes_of, command_of
 from keyleaf.orchestrate.engines.dbos_declare import POLL, Scheduled, declare, require_queues_agree
 from keyleaf.orchestrate.engines.dbos_run import DbosPort, run_to_end
 from keyleaf.orchestrate.engines.dbos_store import (
     APPLICATION,
+    BLOCKED,
     CRON,
     DATABASE_FAILED,
+    STATUS,
     VERSION,
+    WAITING,
     FlowEnded,
     TextSerializer,
     only_worker,
@@ -76,6 +79,7 @@ class DbosEngine:
     DBOS keeps one application a process, so a process serves one engine at a time.
     """
 
+    quiet = 0.05
     _in_process = False
 
     def __init__(self, url: str) -> None:
@@ -325,6 +329,9 @@ class DbosEngine:
         try:
             async with asyncio.timeout(limit):
                 return await run_to_end(driver, port)
+        except dbos_error.DBOSUnexpectedStepError as error:
+            _, number, given, recorded = error.inputs
+            return Finished(error=changed_code(instance, f"step {number}", command_of(recorded), command_of(given)))
         except TimeoutError:
             return Finished(error=TimeoutError(f"{instance} did not end within {definition.timeout:g} s"))
 
@@ -391,6 +398,11 @@ class DbosEngine:
     def _hand_back(self, instance: str) -> None:
         """Back to the queue, as if it had not been taken: what strands an instance is not the instance's fault."""
         assert self._context is not None
+        view = self.control.get(instance)
+        if view is not None and view.name not in self._context.registry.orchestrations:
+            self.control.update(
+                instance, {STATUS: f"waits for a worker that has {view.name}", WAITING: [], BLOCKED: []}
+            )
         with self.database.begin() as connection:
             connection.execute(statement(_NOT_ITS_FAULT, self.database), {"instance": instance})
         _get_dbos_instance()._sys_db.reenqueue_for_recovery(instance, [self._context.worker], INTERNAL_QUEUE_NAME)

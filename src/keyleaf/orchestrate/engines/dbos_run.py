@@ -43,6 +43,8 @@ TIMER = "keyleaf.timer"
 class DbosPort:
     """Carries out the commands of one run. Made inside a DBOS workflow."""
 
+    replaying = False
+
     def __init__(
         self, context: EngineContext, start: Start, running: Running, children: Any, *, first_run: bool = False
     ) -> None:

@@ -107,8 +107,8 @@ def record_step(instance: str, step: int, name: str, output: str, started: int) 
     )
 
 
-def open_engine(url: str) -> sa.Engine:
-    """A SQLAlchemy engine for ``sqlite:///path`` or ``postgresql://…``.
+def open_engine(url: str, *, create: bool = True) -> sa.Engine:
+    """A SQLAlchemy engine for ``sqlite:///path`` or ``postgresql://…``; a SQLite file is made if ``create``.
 
     On SQLite all threads share one connection, and wait for it in turn: with several, writers meet SQLite's busy
     handler, which sleeps for up to 100 ms at a time. It runs in WAL mode with ``synchronous=FULL``: an acknowledged
@@ -120,11 +120,11 @@ def open_engine(url: str) -> sa.Engine:
     """
     try:
         parsed = make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):  # the URL itself is not repeated: a password may be in it
         raise InputError(
-            f"{url!r} is not a database URL", hint="use sqlite:///file or postgresql://host/name"
+            "the engine's URL is not a database URL", hint="use sqlite:///file or postgresql://host/name"
         ) from None
-    engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgres(parsed)
+    engine = _sqlite(parsed, create) if parsed.drivername.split("+")[0] == "sqlite" else _postgres(parsed)
     try:
         with engine.connect():
             pass
@@ -148,16 +148,18 @@ def reason_of(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _sqlite(url: sa.URL) -> sa.Engine:
+def _sqlite(url: sa.URL, create: bool) -> sa.Engine:
     if not url.database or url.database == ":memory:":
         raise InputError("sqlite:// needs a file", hint="use sqlite:///flows.sqlite or sqlite:////absolute/path")
     path = Path(url.database)
     if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} of the engine's database does not exist", hint="make it first")
     if not path.exists():
+        if not create:
+            raise EngineUnreachable(f"{path} does not exist: no worker has served it yet", hint="start a worker first")
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     engine = sa.create_engine(
-        url,
+        url.set(drivername="sqlite"),
         connect_args={"check_same_thread": False, "timeout": 30},
         poolclass=sa.QueuePool,
         pool_size=1,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import logging
+import queue
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import grpc
@@ -43,6 +47,12 @@ _STATES: dict[OrchestrationStatus, State] = {
 }
 
 
+_ANSWERS_WITHIN = 5.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Address:
     """Where a Durable Task backend is.
@@ -63,9 +73,10 @@ class Address:
             query = parse_qs(parts.query, strict_parsing=bool(parts.query))
             port = parts.port
         except ValueError as error:
-            raise InputError(f"{url!r} is not usable: {error}", hint="use durabletask://host:port") from None
-        if not parts.hostname or parts.username or set(query) - {"taskhub", "insecure"}:
-            raise InputError(f"{url!r} is not usable", hint="use durabletask://host:port or …?taskhub=name")
+            raise InputError(f"the engine's URL is not usable: {error}", hint="use durabletask://host:port") from None
+        others = set(query) - {"taskhub", "insecure"}
+        if not parts.hostname or parts.username is not None or parts.path.strip("/") or others:
+            raise InputError("the engine's URL is not usable", hint="use durabletask://host:port or …?taskhub=name")
         taskhub = query.get("taskhub", [""])[0]
         host = f"{parts.hostname}:{port}" if port else parts.hostname
         return Address(host, taskhub, bool(taskhub) and "insecure" not in query)
@@ -111,30 +122,44 @@ class Address:
         return AsyncTaskHubGrpcClient(host_address=self.host, logger=LOG, emit_trace_spans=False)
 
 
+def _asks(method: Callable[P, T]) -> Callable[P, T]:
+    """What the backend does wrong is told in one line."""
+
+    @functools.wraps(method)
+    def asked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except grpc.RpcError as error:
+            named = args[1] if len(args) > 1 and isinstance(args[1], str) else ""
+            raise refused(error, named) from None
+
+    return asked
+
+
 class DurableControl:
-    """See :class:`keyleaf.orchestrate.engines.base.Control`."""
+    """See :class:`keyleaf.orchestrate.engines.base.Control`. Each method raises EngineUnreachable."""
 
     def __init__(self, url: str) -> None:
         self._address = Address.parse(url)
         self._client = self._address.client()
         require_answer(self._address)
 
+    @_asks
     def start(self, instance: str, start: Start, queue: str) -> None:
-        try:
-            self._client.schedule_new_orchestration(
-                start.name,
-                input=msgspec.json.encode(start).decode(),
-                instance_id=instance,
-                tags=start.tags or None,
-                version=start.version,
-            )
-        except grpc.RpcError as error:
-            raise refused(error, instance) from None
+        self._client.schedule_new_orchestration(
+            start.name,
+            input=msgspec.json.encode(start).decode(),
+            instance_id=instance,
+            tags=start.tags or None,
+            version=start.version,
+        )
 
+    @_asks
     def get(self, instance: str) -> InstanceView | None:
         state = self._client.get_orchestration_state(instance)
         return view_of(state) if state is not None else None
 
+    @_asks
     def list(self, query: Query) -> list[InstanceView]:
         wanted = OrchestrationQuery(
             created_time_from=_moment(query.since),
@@ -152,12 +177,14 @@ class DurableControl:
         ]
         return sorted(kept, key=lambda view: view.created, reverse=True)[: query.limit]
 
+    @_asks
     def steps(self, instance: str) -> builtins.list[StepView]:
         state = self._client.get_orchestration_state(instance)
         if state is None:
             return []
         return steps_of(self._client.get_orchestration_history(instance), _board(state))
 
+    @_asks
     def signal(self, instance: str, event: str, message: str) -> None:
         self._client.raise_orchestration_event(instance, event, data=message)
 
@@ -165,12 +192,15 @@ class DurableControl:
         message = Message(CANCEL, time.time(), cancel=reason or "no reason was given")
         self.signal(instance, CANCEL, msgspec.json.encode(message).decode())
 
+    @_asks
     def terminate(self, instance: str, reason: str) -> None:
         self._client.terminate_orchestration(instance, output=reason or None, recursive=True)
 
+    @_asks
     def suspend(self, instance: str, reason: str) -> None:
         self._client.suspend_orchestration(instance, reason=reason or None)
 
+    @_asks
     def resume(self, instance: str) -> None:
         self._client.resume_orchestration(instance)
 
@@ -188,14 +218,18 @@ def require_answer(address: Address) -> None:
         if secure
         else grpc.insecure_channel(target, options)
     )
-    try:
-        grpc.channel_ready_future(channel).result(timeout=5)
-    except grpc.FutureTimeoutError:
+    heard: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+    channel.subscribe(heard.put, try_to_connect=True)
+    end = time.monotonic() + _ANSWERS_WITHIN
+    state = None
+    with suppress(queue.Empty):
+        while state not in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+            state = heard.get(timeout=max(0.0, end - time.monotonic()))
+    channel.close()
+    if state is not grpc.ChannelConnectivity.READY:
         raise EngineUnreachable(
             f"no Durable Task backend answers at {address.host}", hint="look at KEYLEAF_ORCHESTRATOR"
         ) from None
-    finally:
-        channel.close()
 
 
 def refused(error: grpc.RpcError, instance: str) -> Exception:

@@ -29,8 +29,14 @@ _ACTIVITIES = 1000
 """Activities that may wait or run at once; each holds a thread of the SDK while it does."""
 
 
+_EXPECTED_FOR = 2.0
+"""Seconds after which an activity that was called is not expected here any more: another worker has it, perhaps."""
+
+
 class DurableEngine:
     """See :class:`keyleaf.orchestrate.engines.base.Engine`."""
+
+    quiet = 0.25
 
     def __init__(self, url: str) -> None:
         self._address = Address.parse(url)
@@ -146,8 +152,16 @@ class DurableEngine:
             return
         references = list(definition.secrets.values())
 
+        place = call.instance, call.index, call.attempt
+
         def note() -> None:
-            self._expected[call.instance, call.index, call.attempt] = context.reader.expect(references)
+            self._expected[place] = context.reader.expect(references)
+            loop.call_later(_EXPECTED_FOR, give_up)
+
+        def give_up() -> None:
+            expectation = self._expected.pop(place, None)
+            if expectation is not None:
+                expectation.close()
 
         loop.call_soon_threadsafe(note)
 

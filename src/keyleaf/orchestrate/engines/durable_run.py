@@ -77,6 +77,11 @@ class DurablePort:
         self.timed_out = False
         self._observe(turn.wait_for_external_event(CANCEL), self._cancel)
 
+    @property
+    def replaying(self) -> bool:
+        """Whether the SDK is repeating the history."""
+        return self._turn.is_replaying
+
     def start(self, leaf: Leaf[Any]) -> None:
         """Begin a command."""
         self._open[leaf.index] = leaf
@@ -135,13 +140,14 @@ class DurablePort:
     def _attempt(self, leaf: Leaf[Any], number: int, notes: tuple[AttemptNote, ...]) -> None:
         if leaf.settled:
             return
-        driver = leaf.driver
-        call = ActivityCall(
-            driver.instance, driver.definition.name, leaf.name, leaf.index, leaf.payload, leaf.since, number
-        )
-        if not self._turn.is_replaying:
+        text = ""  # what was called before is not called again: its input is in the history
+        if not self.replaying:
+            driver = leaf.driver
+            call = ActivityCall(
+                driver.instance, driver.definition.name, leaf.name, leaf.index, leaf.payload, leaf.since, number
+            )
             self._expect(call)
-        text = msgspec.json.encode(call).decode()
+            text = msgspec.json.encode(call).decode()
         called: task.Task[Any] = self._turn.call_activity(leaf.name, input=text)
         self._observe(called, lambda done: self._attempted(leaf, number, notes, done))
 
@@ -182,7 +188,8 @@ class DurablePort:
     def _child(self, leaf: Leaf[Any]) -> None:
         instance = leaf.driver.child_instance(leaf.index)
         version = self._context.registry.orchestration(leaf.name).version
-        start = Start(leaf.name, version, leaf.since, leaf.payload, parent=leaf.driver.instance, tags=self._start.tags)
+        payload = "" if self.replaying else leaf.payload
+        start = Start(leaf.name, version, leaf.since, payload, parent=leaf.driver.instance, tags=self._start.tags)
         self._show(Waiting("child", instance, leaf.since, index=leaf.index))
         called: task.Task[Any] = self._turn.call_sub_orchestrator(
             leaf.name, input=msgspec.json.encode(start).decode(), instance_id=instance, version=version

@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from keyleaf.orchestrate.engines.dbos_store import VERSION, reason_of, statement
+from keyleaf.orchestrate.engines.dbos_store import DATABASE_FAILED, VERSION, reason_of, statement
 
 LOG = logging.getLogger("keyleaf.orchestrate")
 
@@ -109,7 +109,7 @@ class Liveness:
                     LOG.warning("taking over the instances of %s", ", ".join(dead))
                     await asyncio.to_thread(self._recover, dead)
                 await self._look_at_own()
-            except sa.exc.SQLAlchemyError as error:
+            except DATABASE_FAILED as error:
                 LOG.warning("the engine's database failed: %s", reason_of(error))
             await asyncio.sleep(_EVERY)
 

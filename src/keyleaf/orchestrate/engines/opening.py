@@ -36,7 +36,7 @@ def open_control(url: str) -> Control:
     from keyleaf.orchestrate.engines.dbos_control import DbosControl
     from keyleaf.orchestrate.engines.dbos_store import open_engine
 
-    return DbosControl(open_engine(url))
+    return DbosControl(open_engine(url, create=False))
 
 
 def _scheme(url: str) -> str:
@@ -44,5 +44,5 @@ def _scheme(url: str) -> str:
         raise InputError("KEYLEAF_ORCHESTRATOR is not set", hint=_HINT)
     scheme = urlsplit(url).scheme.split("+")[0]
     if scheme not in ("sqlite", "postgresql", "postgres", "durabletask"):
-        raise InputError(f"no engine is called {scheme or url!r}", hint=_HINT)
+        raise InputError(f"no engine is called {scheme!r}" if scheme else "the engine's URL has no scheme", hint=_HINT)
     return scheme
