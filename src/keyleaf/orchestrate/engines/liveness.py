@@ -3,9 +3,10 @@
 Rules:
     - A worker holds the advisory lock of its name from before it takes work until its session ends. Postgres lets go
       of the lock when the session ends, however it ends.
-    - Each worker looks every second which workers own pending instances. Where the lock of one can be had, that worker
-      is dead: its instances are handed back to the queue. The look is repeated until none is left, so an error in the
-      middle strands nothing (https://github.com/dbos-inc/dbos-transact-py/issues/716).
+    - Each worker looks every second which workers own pending instances. Where the lock of one can be had in two looks
+      in a row, that worker is dead (one that lives and lost its session alone takes its lock again in between): its
+      instances are handed back to the queue. The look is repeated until none is left, so an error in the middle
+      strands nothing (https://github.com/dbos-inc/dbos-transact-py/issues/716).
     - A restart of Postgres ends all sessions at once, those of living workers too. So nobody is judged before the
       server has been up for GRACE seconds, in which the living take their locks again.
     - On SQLite there is one process: what a dead one left is taken over when the next one starts.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import threading
 from collections.abc import Callable
 
 import sqlalchemy as sa
@@ -74,13 +76,21 @@ class Liveness:
         self._hand_back = hand_back
         self._runs = runs
         self._without_run: dict[str, int] = {}
+        self._suspects: set[str] = set()
+        self._holding = threading.Lock()
+        self._ended = False
         self._postgres = database.dialect.name == "postgresql"
         self._session: sa.Connection | None = None
         self._job: asyncio.Task[None] | None = None
 
     def hold(self) -> None:
         """Take this worker's lock, on a session of its own."""
-        if not self._postgres:
+        with self._holding:
+            self._ended = False
+            self._hold()
+
+    def _hold(self) -> None:
+        if not self._postgres or self._ended:
             return
         session = self._database.connect().execution_options(isolation_level="AUTOCOMMIT")
         session.execute(sa.text("SET idle_session_timeout = 0"))
@@ -96,21 +106,30 @@ class Liveness:
         if self._job is not None:
             self._job.cancel()
             await asyncio.gather(self._job, return_exceptions=True)
-        if self._session is not None:
-            session, self._session = self._session, None
-            await asyncio.to_thread(session.invalidate)
-            await asyncio.to_thread(session.close)
+        await asyncio.to_thread(self._let_go)
+
+    def _let_go(self) -> None:
+        with self._holding:  # a look that is on its way must not take the lock again
+            self._ended = True
+            if self._session is not None:
+                session, self._session = self._session, None
+                session.invalidate()
+                session.close()
 
     async def _look_forever(self) -> None:
         while True:
             try:
-                dead = await asyncio.to_thread(self._look)
+                found = set(await asyncio.to_thread(self._look))
+                dead = sorted(found & self._suspects) if self._postgres else sorted(found)
+                self._suspects = found
                 if dead:
                     LOG.warning("taking over the instances of %s", ", ".join(dead))
                     await asyncio.to_thread(self._recover, dead)
                 await self._look_at_own()
             except DATABASE_FAILED as error:
                 LOG.warning("the engine's database failed: %s", reason_of(error))
+            except Exception:  # whatever it was: nobody else looks after what dead workers own
+                LOG.exception("the look after other workers failed; it is repeated")
             await asyncio.sleep(_EVERY)
 
     async def _look_at_own(self) -> None:
@@ -144,13 +163,14 @@ class Liveness:
 
     def _hold_again(self) -> None:
         """Take the lock again if the session that held it is gone."""
-        try:
-            if self._session is not None:
-                self._session.execute(sa.text("SELECT 1"))
-                return
-        except sa.exc.SQLAlchemyError:
-            self._session = None
-        self.hold()
+        with self._holding:
+            try:
+                if self._session is not None:
+                    self._session.execute(sa.text("SELECT 1"))
+                    return
+            except sa.exc.SQLAlchemyError:
+                self._session = None
+            self._hold()
 
     def _is_dead(self, connection: sa.Connection, worker: str) -> bool:
         key = {"key": lock_key(worker)}
