@@ -93,7 +93,9 @@ async def test_who_holds_no_lock_is_dead(
     assert three.dead() == {"ghost"}
     assert one.dead() == {"ghost"}
     await two.liveness.end()
-    assert three.dead() == {"two", "ghost"}
+    end = time.monotonic() + 10
+    while three.dead() != {"two", "ghost"}:  # the server notices that a session was closed soon, not at once
+        assert time.monotonic() < end
     assert three.dead() == {"two", "ghost"}, "looking takes nobody's lock for good"
     two.liveness.hold()
     assert three.dead() == {"ghost"}
