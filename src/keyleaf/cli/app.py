@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "apply": ("apply", "apply", "Bring Azure to what the tree declares."),
     "who": ("who", "who", "Who may read a secret, who declares it, who did read it."),
     "why": ("why", "why", "Why an identity may, or may not, read a secret."),
+    "flow": ("flow", "flow", "Start, watch and steer orchestrations."),
     "secret": ("secret", "secret", "Set, get, list secrets and their versions."),
     "audit": ("audit", "audit", "Read, verify and export the audit log."),
     "serve": ("serve", "serve", "Run the embedded Azure alone."),

@@ -26,6 +26,9 @@ from keyleaf.orchestrate.errors import CallError, EventTimeout, InstanceCancelle
 from keyleaf.orchestrate.payload import PayloadCodec
 from keyleaf.orchestrate.tasks import All, EventWait, First, Leaf, LeafKind, Outcome, Task
 
+LIMIT_OF = "time limit of event "
+"""How the timer that limits a wait for an event is called."""
+
 
 class Port(Protocol):
     """What an engine does for a running orchestration.
@@ -191,7 +194,7 @@ class Driver:
         leaf.abandoned = False
         if timeout is None:
             return leaf
-        race = self.first([leaf, self.timer(timeout, f"time limit of event {name}")])
+        race = self.first([leaf, self.timer(timeout, f"{LIMIT_OF}{name}")])
         return EventWait(self, race, leaf, EventTimeout(name, timeout))
 
     def all(self, tasks: Sequence[Task[Any]], *, return_exceptions: bool) -> All:

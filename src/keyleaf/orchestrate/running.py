@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from keyleaf.orchestrate.engines.base import Waiting
+from keyleaf.orchestrate.engines.base import FAN_OUT, Waiting
 from keyleaf.orchestrate.envelope import Blocked
 
 
@@ -24,6 +24,7 @@ class Running:
         waiting: what it waits for, by command.
         blocked: secrets that it waits for, by command.
         status: its custom status.
+        progress: calls of each activity: ended, and in all.
         works: attempts that a cancellation ends.
         on_stop: called when it is to stop.
         changed: called when something to be shown has changed.
@@ -90,6 +91,13 @@ class Running:
         if blocked is not None:
             self.blocked[waiting.index] = blocked
         self.changed(self)
+
+    def called(self, activity: str, *, ended: bool) -> None:
+        """An activity was called, or its call has ended."""
+        done, begun = self.progress.get(activity, (0, 0))
+        self.progress[activity] = (done + ended, begun + (not ended))
+        if begun >= FAN_OUT:
+            self.changed(self)
 
     def waited(self, index: int) -> None:
         """It waits for this no longer."""

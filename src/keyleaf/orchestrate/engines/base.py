@@ -83,9 +83,17 @@ class Waiting:
     index: int = 0
 
 
+FAN_OUT = 10
+"""Calls of one activity from which on their progress is shown."""
+
+
 @dataclass(frozen=True)
 class InstanceView:
-    """An instance as it can be seen without the payload key."""
+    """An instance as it can be seen without the payload key.
+
+    Attributes:
+        progress: by activity: calls that have ended, and calls; only for those called ten times or more.
+    """
 
     instance: str
     name: str
@@ -102,6 +110,7 @@ class InstanceView:
     start: Start | None = None
     result: str = ""
     error: str = ""
+    progress: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,18 @@ import msgspec
 import sqlalchemy as sa
 from dbos import DBOS
 
+from keyleaf.orchestrate.engines.base import FAN_OUT
 from keyleaf.orchestrate.engines.dbos_control import DbosControl
-from keyleaf.orchestrate.engines.dbos_store import BLOCKED, CONTROL, DATABASE_FAILED, REASON, STATUS, WAITING, reason_of
+from keyleaf.orchestrate.engines.dbos_store import (
+    BLOCKED,
+    CONTROL,
+    DATABASE_FAILED,
+    PROGRESS,
+    REASON,
+    STATUS,
+    WAITING,
+    reason_of,
+)
 from keyleaf.orchestrate.outcomes import Message
 from keyleaf.orchestrate.running import Running
 
@@ -97,6 +107,7 @@ class Board:
             STATUS: running.status,
             WAITING: msgspec.to_builtins(waiting),
             BLOCKED: msgspec.to_builtins(blocked),
+            PROGRESS: {name: list(each) for name, each in running.progress.items() if each[1] >= FAN_OUT},
         }
 
     async def _listen_forever(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,6 +20,7 @@ from keyleaf.orchestrate.engines.dbos_store import (
     APPLICATION,
     BLOCKED,
     CONTROL,
+    PROGRESS,
     QUEUE,
     REASON,
     STATUS,
@@ -47,6 +49,7 @@ _STATES: dict[str, State] = {
     "CANCELLED": "terminated",
 }
 _CHUNK = 500
+_CLOCK = 1.5
 _CHILD = "keyleaf.child "
 
 
@@ -209,13 +212,19 @@ def view_of(status: WorkflowStatus) -> InstanceView:
     elif isinstance(status.output, str):
         result = status.output
     live = state not in ENDED
+    # SQLite's clock, by which DBOS writes these, has whole seconds.
+    created, updated = (status.created_at or 0) / 1000, (status.updated_at or 0) / 1000
+    if abs(start.created - created) < _CLOCK:
+        created = start.created
+    with suppress(msgspec.MsgspecError):
+        updated = unpack(result or error).ended
     return InstanceView(
         status.workflow_id,
         status.name,
         start.version,
         state,
-        (status.created_at or 0) / 1000,
-        (status.updated_at or 0) / 1000,
+        created,
+        updated,
         attributes.get(STATUS, ""),
         {key.removeprefix(TAG): value for key, value in attributes.items() if key.startswith(TAG)},
         start.parent,
@@ -225,6 +234,7 @@ def view_of(status: WorkflowStatus) -> InstanceView:
         start,
         result,
         error,
+        {name: (done, begun) for name, (done, begun) in (attributes.get(PROGRESS) or {}).items()} if live else {},
     )
 
 

@@ -61,6 +61,7 @@ class DbosPort:
     def start(self, leaf: Leaf[Any]) -> None:
         """Begin a command."""
         if leaf.kind == "activity":
+            self._running.called(leaf.name, ended=False)
             reservation = DBOS.reserve_step()
             expectation = self._expect(leaf.name)
             if self._first_run:
@@ -224,6 +225,8 @@ class DbosPort:
         finally:
             if expectation is not None:
                 expectation.close()
+        if leaf.kind == "activity":
+            self._running.called(leaf.name, ended=True)
         leaf.settle(outcome_of(self._context.registry, self._context.codec, leaf, envelope, leaf.driver.instance))
 
     async def _settle_by_message(self, leaf: Leaf[Any], received: Coroutine[Any, Any, str | None]) -> None:

@@ -274,6 +274,7 @@ def view_of(state: OrchestrationState) -> InstanceView:
         start,
         result,
         error,
+        dict(board.progress) if live else {},
     )
 
 

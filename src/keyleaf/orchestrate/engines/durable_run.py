@@ -20,7 +20,7 @@ from durabletask import task
 
 from keyleaf.orchestrate.attempt import ActivityCall, seal_error
 from keyleaf.orchestrate.driver import Driver, Finished, input_purpose, output_purpose
-from keyleaf.orchestrate.engines.base import EngineContext, Start, Waiting
+from keyleaf.orchestrate.engines.base import FAN_OUT, EngineContext, Start, Waiting
 from keyleaf.orchestrate.engines.carrying import carried_outcomes
 from keyleaf.orchestrate.envelope import AttemptNote, Blocked, Envelope, pack, unpack
 from keyleaf.orchestrate.errors import ActivityFailed, InstanceCancelled, OrchestrationFailed, UnknownOrchestration
@@ -42,6 +42,7 @@ class Board(msgspec.Struct, omit_defaults=True):
 
     Attributes:
         status: the author's text.
+        progress: calls of each activity that is called often: ended, and in all.
         commands: number, kind and name of timers and events, whose history events do not tell.
     """
 
@@ -49,6 +50,7 @@ class Board(msgspec.Struct, omit_defaults=True):
     waiting: list[Waiting] = []
     blocked: list[Blocked] = []
     commands: list[tuple[int, str, str]] = []
+    progress: dict[str, tuple[int, int]] = {}
 
 
 class _Observer(task.CompositeTask[None]):
@@ -72,6 +74,7 @@ class DurablePort:
         self._expect = expect
         self._open: dict[int, Leaf[Any]] = {}
         self._board = Board()
+        self._progress: dict[str, tuple[int, int]] = {}
         self._wake: task.CompletableTask[None] | None = None
         self._observers: list[_Observer] = []
         self.timed_out = False
@@ -87,6 +90,7 @@ class DurablePort:
         self._open[leaf.index] = leaf
         leaf.tell(lambda _: self._ended(leaf))
         if leaf.kind == "activity":
+            self._called(leaf, ended=False)
             self._attempt(leaf, 1, ())
         elif leaf.kind == "timer":
             self._note(leaf)
@@ -227,7 +231,17 @@ class DurablePort:
 
     def _ended(self, leaf: Leaf[Any]) -> None:
         self._open.pop(leaf.index, None)
+        if leaf.kind == "activity":
+            self._called(leaf, ended=True)
         self._hide(leaf.index)
+
+    def _called(self, leaf: Leaf[Any], *, ended: bool) -> None:
+        done, begun = self._progress.get(leaf.name, (0, 0))
+        self._progress[leaf.name] = (done + ended, begun + (not ended))
+        if begun + (not ended) >= FAN_OUT:
+            self._board.progress = {**self._board.progress, leaf.name: self._progress[leaf.name]}
+            if not self.replaying:
+                self._publish()
 
     def _note(self, leaf: Leaf[Any]) -> None:
         self._board.commands = [*self._board.commands, (leaf.index, leaf.kind, leaf.name)][-_KEPT:]
