@@ -93,7 +93,11 @@ def query_records(
     secret: Annotated[str, typer.Option(help="Name of a secret.")] = "",
     decision: Annotated[str, typer.Option(help="allowed, denied, unauthenticated or none.")] = "",
     status: Annotated[int | None, typer.Option(help="HTTP status.")] = None,
-    request_id: Annotated[str, typer.Option(help="As answered in x-ms-request-id.")] = "",
+    request_id: Annotated[
+        str, typer.Option(help="As answered in x-ms-request-id, or as an orchestration's read sent it.")
+    ] = "",
+    instance: Annotated[str, typer.Option(help="Of an orchestration: the reads for it.")] = "",
+    activity: Annotated[str, typer.Option(help="Of an orchestration: the reads for it.")] = "",
     limit: Annotated[
         int | None, typer.Option("-n", "--limit", min=1, help="At most so many, the oldest first.")
     ] = None,
@@ -114,6 +118,8 @@ def query_records(
         decision=decision,
         status=status,
         request_id=request_id,
+        instance=instance,
+        activity=activity,
     )
     with log.reading(log.place_of(state)) as connection, snapshot(connection):
         found = list(query(connection, wanted, limit=limit))

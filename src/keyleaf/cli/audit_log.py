@@ -15,6 +15,7 @@ import msgspec
 
 from keyleaf.cli.present import print_table
 from keyleaf.cli.serve import state_directory
+from keyleaf.core.activity_header import decode_activities
 from keyleaf.core.errors import InputError, StateError
 from keyleaf.ledger import Record, connect
 
@@ -128,7 +129,10 @@ def show(records: Iterable[Record]) -> None:
 
 def _who(record: Record) -> str:
     name = record.identity_resource.rsplit("/", 1)[-1]
-    return record.application or name or record.client_id or record.identity or "-"
+    who = record.application or name or record.client_id or record.identity or "-"
+    named = decode_activities(record.activity) if record.activity is not msgspec.UNSET else []
+    more = f" +{len(named) - 1}" if len(named) > 1 else ""
+    return f"{who} for {named[0].instance}/{named[0].activity}{more}" if named else who
 
 
 def _what(record: Record) -> str:

@@ -205,7 +205,7 @@ def drawing(
     if used:
         parts.append(Text.from_markup("\n  [dim]in the audit log:[/]"))
         for request in dict.fromkeys(use.request_id for _, _, use in used if use.request_id):
-            parts.append(Text.from_markup(f"    keyleaf audit log --request-id {_shown(request)}"))
+            parts.append(Text.from_markup(f"    keyleaf audit query --request-id {_shown(request)}"))
     if view.error.startswith("engine: "):
         parts.append(Text.from_markup(f"\n  [bold red]{_shown(view.error)}[/]"))
     return Group(*parts)

@@ -91,7 +91,8 @@ def to_csv(entries: Iterable[Stored]) -> Iterator[str]:
     yield _row(names)
     for stored in entries:
         record = decode(stored.entry)
-        yield _row([_defused(str(getattr(record, name))) for name in names])
+        values = (getattr(record, name) for name in names)
+        yield _row(["" if value is msgspec.UNSET else _defused(str(value)) for value in values])
 
 
 def to_audit_events(entries: Iterable[Stored]) -> Iterator[str]:

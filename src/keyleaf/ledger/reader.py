@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import UNSET
+
+from keyleaf.core.activity_header import decode_activities
 from keyleaf.ledger.record import Record, decode
 from keyleaf.ledger.tables import run
 
@@ -36,6 +39,8 @@ class Filter:
         identity: oid, client id, or application.
         resource: part of the resource's scope, regardless of case.
         secret: name of the secret: the last part of the scope.
+        request_id: the server's, or the client's.
+        instance / activity: of the orchestration that a read was for; both of the same entry.
     """
 
     since: int | None = None
@@ -47,6 +52,8 @@ class Filter:
     decision: str = ""
     status: int | None = None
     request_id: str = ""
+    instance: str = ""
+    activity: str = ""
 
     def takes(self, record: Record) -> bool:
         """Whether a record passes."""
@@ -59,7 +66,14 @@ class Filter:
             and (not self.secret or resource.endswith(f"/secrets/{self.secret.lower()}"))
             and (not self.decision or self.decision == record.decision)
             and (self.status is None or self.status == record.status)
-            and (not self.request_id or self.request_id == record.request_id)
+            and (not self.request_id or self.request_id in (record.request_id, record.client_request_id))
+            and (not (self.instance or self.activity) or self._names(record))
+        )
+
+    def _names(self, record: Record) -> bool:
+        return record.activity is not UNSET and any(
+            self.instance in ("", named.instance) and self.activity in ("", named.activity)
+            for named in decode_activities(record.activity)
         )
 
 

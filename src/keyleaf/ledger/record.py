@@ -41,6 +41,8 @@ class Record(msgspec.Struct, kw_only=True):
         latency_us: microseconds from arrival until the record was handed to the log.
         caller: address of the client.
         epoch / seq: its place in the log, written when it is appended.
+        client_request_id / activity: what the client says of a read for an orchestration, see
+            :mod:`keyleaf.core.activity_header`; absent from every other record.
     """
 
     time: int
@@ -65,6 +67,8 @@ class Record(msgspec.Struct, kw_only=True):
     path: str = ""
     epoch: int = 0
     seq: int = 0
+    client_request_id: str | msgspec.UnsetType = msgspec.UNSET
+    activity: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _encoder = msgspec.json.Encoder(order="sorted")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from keyleaf.core.activity_header import LONGEST_REQUEST_ID, kept
 from keyleaf.core.clock import random_guid
 from keyleaf.core.errors import LedgerError, ServiceError, StateError
 from keyleaf.core.operation import Principal
@@ -50,7 +51,7 @@ class HotReads:
             return None
         host: bytes | None = None
         authorization: bytes | None = None
-        agent = b""
+        agent = activity = client_request = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
                 if authorization is not None:
@@ -62,6 +63,10 @@ class HotReads:
                 host = value
             elif name == b"user-agent":
                 agent = value
+            elif name == b"x-keyleaf-activity":
+                activity = value
+            elif name == b"x-ms-client-request-id":
+                client_request = value
         if host is None or authorization is None or authorization[:7].lower() != b"bearer ":
             return None
         caches = pipeline.caches
@@ -111,6 +116,9 @@ class HotReads:
             method="GET",
             path=raw_path.decode("latin-1"),
         )
+        if activity:
+            record.activity = kept(activity)
+            record.client_request_id = kept(client_request, LONGEST_REQUEST_ID)
         try:
             await pipeline.ledger.append(record, generation=caches.generation)
         except StaleGeneration as stale:

@@ -16,9 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import UNSET
 from sqlalchemy import Connection
 
 from keyleaf.access import Decision, PolicyDecision, authorization_failed, forbidden_by_policy, forbidden_by_rbac
+from keyleaf.core.activity_header import ACTIVITY_HEADER, LONGEST_REQUEST_ID, REQUEST_ID_HEADER, kept
 from keyleaf.core.clock import Clock, Randomness, random_guid
 from keyleaf.core.errors import LedgerError, ServiceError, StateError
 from keyleaf.core.operation import Call, Demand, Operation, Principal, Reply
@@ -306,7 +308,11 @@ class Pipeline:
         resource = demand.scope.path if demand else (reply.resource if reply else "")
         if not resource and isinstance(error, TokenError):
             resource = error.resource
+        activity = request.headers.get(ACTIVITY_HEADER, "")
+        client_request = request.headers.get(REQUEST_ID_HEADER, "")
         return Record(
+            activity=kept(activity.encode("latin-1")) if activity else UNSET,
+            client_request_id=kept(client_request.encode("latin-1"), LONGEST_REQUEST_ID) if activity else UNSET,
             time=int(request.arrived * 1_000_000),
             request_id=request.request_id,
             tenant=self.tenant,
