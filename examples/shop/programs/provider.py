@@ -10,10 +10,12 @@ from azure.keyvault.secrets import SecretClient
 from web import Refused, serve
 
 vault = SecretClient(vault_url=os.environ["AZURE_KEYVAULT_URL"], credential=DefaultAzureCredential())
-api_key = vault.get_secret(os.environ["API_KEY_SECRET"]).value or ""
+secret = os.environ["API_KEY_SECRET"]
+vault.get_secret(secret)
 
 
 def charge(request: BaseHTTPRequestHandler) -> Any:
+    api_key = vault.get_secret(secret).value  # asked for each time: an old key is refused as soon as there is a new one
     if not hmac.compare_digest(request.headers.get("Authorization", ""), f"Bearer {api_key}"):
         raise Refused("wrong API key")
     return {"charged": True}
