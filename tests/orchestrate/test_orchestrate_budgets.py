@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyleaf import Retry, RetryBudget, activity, orchestration
+from client.simulated_vault import SimulatedVault
+from keyleaf import Retry, RetryBudget, Secret, activity, orchestration, secret
+from keyleaf.client.addresses import VaultAddresses
 from keyleaf.client.guard import SecretGuard
+from keyleaf.client.reader import SecretReader
 from keyleaf.orchestrate.attempt import ActivityCall, ActivityRunner
 from keyleaf.orchestrate.budget import Bucket, Budgets
 from keyleaf.orchestrate.definitions import Registry
@@ -81,12 +84,14 @@ def test_buckets_are_apart_by_kind_and_name() -> None:
 class Failing:
     """Activities that always fail, run by a runner in virtual time, and when their retries began."""
 
-    def __init__(self, clock: VirtualClock, registry: Registry) -> None:
+    def __init__(self, clock: VirtualClock, registry: Registry, reader: SecretReader | None = None) -> None:
         self.retries: dict[str, list[float]] = {}
         self.waits: list[float] = []
         self._clock = clock
         self._codec = PayloadCodec({})
-        self._runner = ActivityRunner(registry, self._codec, SecretGuard(), None, clock, worker="w", jitter=lambda: 0.0)
+        self._runner = ActivityRunner(
+            registry, self._codec, SecretGuard(), reader, clock, worker="w", jitter=lambda: 0.0
+        )
 
     async def call(self, instance: str, orchestration: str, activity: str, until: float) -> None:
         """One call with all its retries, as an engine carries them out."""
@@ -150,6 +155,42 @@ def test_many_instances_that_fail_do_not_retry_faster_than_the_budget(narrow: st
         require_within(budget, charges + sends)
         assert len(charges + sends) >= 100
     assert max(failing.waits) > 10, "the others wait their turn"
+
+
+def test_retries_of_all_activities_that_read_from_one_vault_share_a_budget() -> None:
+    registry = Registry()
+    for name in ("charge", "send"):
+
+        @activity(
+            registry=registry,
+            name=name,
+            secrets={"key": secret("payments/portal")},
+            retry=Retry(max_attempts=10_000, first=0.0),
+            budget=WIDE,
+        )
+        async def fails(key: Secret) -> None:
+            raise ConnectionError("away")
+
+    @orchestration(registry=registry, name="sell", budget=WIDE)
+    async def nothing() -> None: ...
+
+    async def program(clock: VirtualClock) -> Failing:
+        vault = SimulatedVault(clock)
+        vault.put("https://payments.vault.azure.net", "portal", "s3cr3t-canary-value")
+        addresses = VaultAddresses({"payments": "https://payments.vault.azure.net"})
+        failing = Failing(clock, registry, SecretReader(vault, addresses, clock=clock))
+        await asyncio.gather(
+            *[
+                failing.call(f"sell-{number}", "sell", ("charge", "send")[number % 2], clock.monotonic() + 60.0)
+                for number in range(300)
+            ]
+        )
+        return failing
+
+    failing = run_virtually(program)
+    retries = failing.retries["charge"] + failing.retries["send"]
+    # A retry begins when it has its token, and its read may take its turn behind another one.
+    assert 0.8 * (100 + 60 * 10) < len(retries) <= 1.05 * (100 + 60 * 10) + 10
 
 
 def test_one_orchestrations_retries_leave_anothers_alone() -> None:

@@ -33,7 +33,7 @@ from keyleaf.client.unavailable import SecretUnavailable
 from keyleaf.core.clock import Clock
 from keyleaf.core.errors import InputError, KeyleafError
 from keyleaf.core.secret import CURRENT_ACTIVITY, Secret, SecretEscape
-from keyleaf.orchestrate.budget import Budgets
+from keyleaf.orchestrate.budget import VAULT_BUDGET, Budgets
 from keyleaf.orchestrate.definitions import ActivityDefinition, Registry, RetryBudget
 from keyleaf.orchestrate.envelope import AttemptNote, Blocked, Envelope, ErrorBody, SecretUse
 from keyleaf.orchestrate.errors import NotAnException, PayloadTooLarge, is_interpreters
@@ -306,6 +306,10 @@ class ActivityRunner:
             float(asked) if isinstance(asked, int | float) and asked > 0 else 0.0,
             self._budgets.wait("activity", call.activity, definition.budget),
             self._budgets.wait("orchestration", call.orchestration, budget),
+            *(
+                self._budgets.wait("vault", vault, VAULT_BUDGET)
+                for vault in {reference.vault or reference.url for reference in definition.secrets.values()}
+            ),
         )
 
     def _blocked(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from keyleaf.core.clock import Clock
 from keyleaf.orchestrate.definitions import RetryBudget
 
+VAULT_BUDGET = RetryBudget(burst=100.0, rate=10.0)
+"""Retries of all activities that read secrets of one vault: each of them is one more read."""
+
 
 class Bucket:
     """Tokens for retries. Taking one that is not there yet reserves it, and says how long it takes to come."""
