@@ -15,7 +15,8 @@ from keyleaf import Retry, RetryBudget, Secret, activity, orchestration, secret
 from keyleaf.client.addresses import VaultAddresses
 from keyleaf.client.guard import SecretGuard
 from keyleaf.client.reader import SecretReader
-from keyleaf.orchestrate.attempt import ActivityCall, ActivityRunner
+from keyleaf.orchestrate.activity_call import ActivityCall
+from keyleaf.orchestrate.attempt import ActivityRunner
 from keyleaf.orchestrate.budget import Bucket, Budgets
 from keyleaf.orchestrate.definitions import Registry
 from keyleaf.orchestrate.payload import PayloadCodec

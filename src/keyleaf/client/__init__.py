@@ -1,7 +1,6 @@
 """What a user's app imports: secrets named, read just in time, and never kept."""
 
 from keyleaf.client.addresses import VaultAddresses
-from keyleaf.client.budget import TokenBucket
 from keyleaf.client.callers import ACTIVITY_HEADER, REQUEST_ID_HEADER, Caller
 from keyleaf.client.reader import Expectation, ReaderSettings, SecretReader
 from keyleaf.client.reading import Reading
@@ -20,7 +19,6 @@ __all__ = [
     "SecretReader",
     "SecretReference",
     "SecretUnavailable",
-    "TokenBucket",
     "VaultAddresses",
     "VaultAnswer",
     "VaultConnection",

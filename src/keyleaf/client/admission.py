@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keyleaf.client.breaker import BreakerSettings, CircuitBreaker
-from keyleaf.client.budget import SlowStart
+from keyleaf.client.slow_start import SlowStart
 from keyleaf.client.unavailable import Reason
 from keyleaf.core.clock import Clock
 

@@ -33,6 +33,7 @@ from keyleaf.client.unavailable import SecretUnavailable
 from keyleaf.core.clock import Clock
 from keyleaf.core.errors import InputError, KeyleafError
 from keyleaf.core.secret import CURRENT_ACTIVITY, Secret, SecretEscape
+from keyleaf.orchestrate.activity_call import ActivityCall
 from keyleaf.orchestrate.budget import VAULT_BUDGET, Budgets
 from keyleaf.orchestrate.definitions import ActivityDefinition, Registry, RetryBudget
 from keyleaf.orchestrate.envelope import AttemptNote, Blocked, Envelope, ErrorBody, SecretUse
@@ -95,32 +96,6 @@ def as_running(info: ActivityInfo) -> Iterator[None]:
         yield
     finally:
         _INFO.reset(token)
-
-
-class ActivityCall(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One call of an activity by an instance, as an engine passes it to whoever runs it.
-
-    Attributes:
-        instance, orchestration: who calls.
-        activity: name of what is called.
-        index: place among the instance's commands.
-        payload: sealed arguments.
-        since: when it was called, seconds since 1970.
-        attempt: counts from 1.
-    """
-
-    instance: str
-    orchestration: str
-    activity: str
-    index: int
-    payload: str
-    since: float
-    attempt: int = 1
-
-    @property
-    def purpose(self) -> str:
-        """What its payloads are bound to."""
-        return f"{self.instance}/{self.index}"
 
 
 class ActivityRunner:

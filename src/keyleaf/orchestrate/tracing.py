@@ -17,7 +17,7 @@ from keyleaf.client.unavailable import SecretUnavailable
 from keyleaf.orchestrate.envelope import AttemptNote
 
 if TYPE_CHECKING:
-    from keyleaf.orchestrate.attempt import ActivityCall
+    from keyleaf.orchestrate.activity_call import ActivityCall
 
 _TRACER = trace.get_tracer("keyleaf.orchestrate")
 

@@ -24,7 +24,7 @@ import msgspec
 from dbos import DBOS
 from dbos import error as dbos_error
 
-from keyleaf.orchestrate.attempt import ActivityCall
+from keyleaf.orchestrate.activity_call import ActivityCall
 from keyleaf.orchestrate.driver import Driver, Finished
 from keyleaf.orchestrate.engines.base import EngineContext, Start, Waiting
 from keyleaf.orchestrate.engines.dbos_store import record_step

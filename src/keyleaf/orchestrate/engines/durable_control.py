@@ -26,7 +26,7 @@ from durabletask.client import (
 )
 
 from keyleaf.core.errors import InputError
-from keyleaf.orchestrate.attempt import ActivityCall
+from keyleaf.orchestrate.activity_call import ActivityCall
 from keyleaf.orchestrate.engines.base import ENDED, InstanceView, Query, Start, State, StepView
 from keyleaf.orchestrate.engines.durable_run import CANCEL, Board
 from keyleaf.orchestrate.envelope import Envelope, unpack

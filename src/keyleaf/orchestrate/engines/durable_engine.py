@@ -17,7 +17,7 @@ from durabletask.worker import (
     WorkItemFilters,
 )
 
-from keyleaf.orchestrate.attempt import ActivityCall
+from keyleaf.orchestrate.activity_call import ActivityCall
 from keyleaf.orchestrate.definitions import Registry
 from keyleaf.orchestrate.engines.base import EngineContext, InstanceView, Start
 from keyleaf.orchestrate.engines.durable_control import LOG, Address, DurableControl, refused, view_of

@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 from durabletask import task
 
-from keyleaf.orchestrate.attempt import ActivityCall, seal_error
+from keyleaf.orchestrate.activity_call import ActivityCall
+from keyleaf.orchestrate.attempt import seal_error
 from keyleaf.orchestrate.driver import Driver, Finished, input_purpose, output_purpose
 from keyleaf.orchestrate.engines.base import FAN_OUT, EngineContext, Start, Waiting
 from keyleaf.orchestrate.engines.carrying import carried_outcomes
