@@ -249,7 +249,8 @@ async def test_a_wide_fan_out(orchestrator: str, make_worker: Any, vault: Any) -
     async with make_worker(orchestrator) as worker:
         before = len(vault.requests)
         assert await worker.run(fans_out, 200, timeout=60) == 200 * len("s3cr3t-canary-value")
-        assert len(vault.requests) - before == 1
+        # A batch gathers for two seconds at most; Durable Task may take longer to hand out so many activities.
+        assert 1 <= len(vault.requests) - before <= (6 if orchestrator.startswith("durabletask") else 1)
 
 
 async def test_bad_input_gets_one_clear_line(orchestrator: str, make_worker: Any) -> None:
