@@ -5,7 +5,7 @@ Attribute names follow https://opentelemetry.io/docs/specs/semconv/general/namin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,18 @@ _TRACER = trace.get_tracer("keyleaf.orchestrate")
 
 
 @contextmanager
+def _span(name: str, attributes: Mapping[str, str | int]) -> Iterator[trace.Span]:
+    """A span that becomes the current one; nothing at all where nobody has set up tracing."""
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        yield trace.INVALID_SPAN
+        return
+    with _TRACER.start_as_current_span(
+        name, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as span:
+        yield span
+
+
+@contextmanager
 def activity_span(call: ActivityCall) -> Iterator[trace.Span]:
     """The span of one attempt."""
     attributes: dict[str, str | int] = {
@@ -31,19 +43,14 @@ def activity_span(call: ActivityCall) -> Iterator[trace.Span]:
         "keyleaf.activity": call.activity,
         "keyleaf.attempt": call.attempt,
     }
-    with _TRACER.start_as_current_span(
-        f"activity {call.activity}", attributes=attributes, record_exception=False, set_status_on_exception=False
-    ) as span:
+    with _span(f"activity {call.activity}", attributes) as span:
         yield span
 
 
 @contextmanager
 def orchestration_span(name: str, instance: str) -> Iterator[trace.Span]:
     """The span of one run of an instance on one worker."""
-    attributes = {"keyleaf.instance": instance, "keyleaf.orchestration": name}
-    with _TRACER.start_as_current_span(
-        f"orchestration {name}", attributes=attributes, record_exception=False, set_status_on_exception=False
-    ) as span:
+    with _span(f"orchestration {name}", {"keyleaf.instance": instance, "keyleaf.orchestration": name}) as span:
         yield span
 
 
@@ -70,10 +77,7 @@ def mark_attempts(span: trace.Span, notes: Iterable[AttemptNote]) -> None:
 @contextmanager
 def secret_span(reference: SecretReference) -> Iterator[trace.Span]:
     """The span of one wait for a secret, which may share a request with others."""
-    attributes = {"keyleaf.secret": reference.label}
-    with _TRACER.start_as_current_span(
-        f"secret {reference.label}", attributes=attributes, record_exception=False, set_status_on_exception=False
-    ) as span:
+    with _span(f"secret {reference.label}", {"keyleaf.secret": reference.label}) as span:
         try:
             yield span
         except SecretUnavailable as unavailable:
