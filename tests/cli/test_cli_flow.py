@@ -236,6 +236,7 @@ def test_waiting_for_the_end_and_following(keyleaf: Keyleaf, folder: Path) -> No
         (["start", "ship", "--module", "shipping", "--path", ".", "--input", "@none"], 2, "none cannot be read"),
         (["start", "ship", "--module", "shipping", "--path", ".", "--tag", "x"], 2, "'x' is no tag"),
         (["list", "--state-is", "lost"], 2, "no instance is ever lost (one of pending, running"),
+        (["list", "--state", "running"], 2, "instances are chosen by --state-is running"),
         (["list", "--since", "soon"], 2, "--since 'soon' is no time"),
         (["list", "--orchestrator", "sqlite:////nowhere/flows.sqlite"], 2, "/nowhere"),
         (["list", "--orchestrator", "postgresql://user:hunter2@127.0.0.1:1/flows"], 4, "cannot be opened"),
@@ -257,6 +258,24 @@ def test_a_file_that_no_worker_has_served_is_not_made(tmp_path: Path) -> None:
     (tmp_path / "empty.sqlite").touch()
     keyleaf = program({"KEYLEAF_ORCHESTRATOR": f"sqlite:///{tmp_path}/empty.sqlite"})
     assert "no worker has served the engine's database yet" in keyleaf("list", code=4).stderr
+
+
+def test_a_payload_key_that_cannot_be_had(keyleaf: Keyleaf, folder: Path) -> None:
+    keyleaf("start", "pack", "--input", '{"number": 3}', "--id", "sealed", "--wait", *module_of(folder))
+    environment = {
+        "KEYLEAF_ORCHESTRATOR": f"sqlite:///{folder}/flows.sqlite",
+        "KEYLEAF_PAYLOAD_KEY": "ops/payload-key",
+        "KEYLEAF_VAULTS": "ops=https://127.0.0.1:1",
+        "AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential",
+    }
+    other = program(environment)
+    assert json.loads(other("show", "sealed", "--json").stdout)["state"] == "completed", "no key is needed to look"
+    (line,) = other("show", "sealed", "--payloads", code=4).stderr.splitlines()
+    assert line.startswith("keyleaf: ") and "ops/payload-key" in line and "again by itself" not in line
+    large = json.dumps({"lines": ["x" * 1_100_000]})
+    told = keyleaf("start", "ship", "--input", "-", "--id", "large", *module_of(folder), given=large, code=2).stderr
+    assert "more than the 1,048,576 that a payload may have" in told
+    assert "no instance is called large" in keyleaf("show", "large", code=2).stderr
 
 
 def test_an_instance_in_use_and_one_that_has_ended(keyleaf: Keyleaf, folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets as token_source
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 
 from keyleaf.cli import azure_options as o
+from keyleaf.cli.flow_input import json_object, json_text, moment, tag_of
 from keyleaf.cli.flow_place import Place, find, only, places
 from keyleaf.cli.present import console, print_json, print_table
 from keyleaf.core.errors import InputError
@@ -55,8 +55,8 @@ def start(
     from keyleaf.orchestrate.errors import InstanceInUse
     from keyleaf.orchestrate.worker import new_start, require_same_start
 
-    tags = dict(_tag(text) for text in tag or ())
-    data = _input(given)
+    tags = dict(tag_of(text) for text in tag or ())
+    data = json_object(given)
     with places(state, flow_name, orchestrator, module, path) as found:
         place = only(found)
         registry = place.registry()
@@ -101,13 +101,15 @@ def list_instances(
     from keyleaf.orchestrate.engines.base import STATES, Query
     from keyleaf.orchestrate.errors import EngineUnreachable
 
+    if state is not None and str(state) in (*STATES, "blocked") and not state.exists():
+        raise InputError("--state is the state directory", hint=f"instances are chosen by --state-is {state}")
     asked = tuple(states or ())
     for each in asked:
         if each not in (*STATES, "blocked"):
             raise InputError(f"no instance is ever {each}", hint=f"one of {', '.join(STATES)}, blocked")
     wanted = tuple(each for each in STATES if each in asked or (each == "running" and "blocked" in asked))
-    query = Query(wanted, name, _moment(since, "--since"), _moment(until, "--until"), (), prefix, limit)
-    query = Query(**{**query.__dict__, "tags": tuple(_tag(text) for text in tag or ())})
+    query = Query(wanted, name, moment(since, "--since"), moment(until, "--until"), (), prefix, limit)
+    query = Query(**{**query.__dict__, "tags": tuple(tag_of(text) for text in tag or ())})
     rows: list[tuple[str, InstanceView]] = []
     with places(state, flow_name, orchestrator, "", "") as found:
         for place in found:
@@ -178,7 +180,7 @@ def signal(
     """Send an external event. One that comes before the instance waits for it is kept until it does."""
     from keyleaf.orchestrate.worker import send_event
 
-    decoded = json.loads(_json(value, "--value"))
+    decoded = json.loads(json_text(value, "--value"))
     with places(state, flow_name, orchestrator, "", "") as found:
         place, view = find(found, instance)
         view = send_event(place.control, place.codec(), instance, event, decoded, time.time())
@@ -277,10 +279,13 @@ def _act(
 
 def _until_ended(place: Place, instance: str) -> InstanceView:
     from keyleaf.orchestrate.engines.base import ENDED
+    from keyleaf.orchestrate.errors import InstanceNotFound
 
     while True:
         view = place.control.get(instance)
-        if view is not None and view.state in ENDED:
+        if view is None:
+            raise InstanceNotFound(f"{instance} is gone")
+        if view.state in ENDED:
             return view
         time.sleep(_EVERY / 5)
 
@@ -369,43 +374,3 @@ def _tell_end(view: InstanceView, codec: PayloadCodec, registry: Any, as_json: b
     result_of(view, codec, registry)  # raises for one that failed: its error is the one line
     console(stderr=True).print(f"[dim]{escape(view.instance)} completed[/]")
     console().print(escape(json.dumps(_ends(view, codec).get("result"), ensure_ascii=False)))
-
-
-def _input(text: str) -> bytes:
-    data = _json(text, "--input")
-    if not isinstance(json.loads(data), dict):
-        raise InputError("--input is no JSON object", hint='give the arguments by name: {"order": …}')
-    return data
-
-
-def _json(text: str, option: str) -> bytes:
-    try:
-        if text == "-":
-            data = sys.stdin.buffer.read()
-        elif text.startswith("@"):
-            data = Path(text[1:]).read_bytes()
-        else:
-            data = text.encode()
-        json.loads(data)
-    except OSError as error:
-        raise InputError(f"{option}: {text[1:]} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(f"{option} is not JSON{place}", hint="quote it for the shell, or use @FILE") from None
-    return data
-
-
-def _tag(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not key or not separator:
-        raise InputError(f"{text!r} is no tag", hint="write KEY=VALUE")
-    return key, value
-
-
-def _moment(text: str, option: str) -> float:
-    from datetime import UTC, datetime
-
-    from keyleaf.cli.audit_log import microseconds
-
-    found = microseconds(text, option, datetime.now(UTC))
-    return found / 1e6 if found is not None else 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -104,6 +105,7 @@ class Place:
         if self.state is not None and not self._entered:
             connect(options=Options(self.state))
             self._entered = True
+        logging.getLogger("keyleaf.client").setLevel(logging.CRITICAL)  # what it would say is said below
         found = secret(name)
         reference = SecretReference(found.vault, found.name, version or found.version, found.url, "use")
 
@@ -119,7 +121,8 @@ class Place:
         try:
             return asyncio.run(read())
         except SecretUnavailable as error:
-            raise RemoteError(f"{name} cannot be read: {error}") from None
+            again = error.reason in ("away", "throttled")
+            raise RemoteError(error.message, hint="try again" if again else error.hint) from None
 
 
 @contextmanager
@@ -155,16 +158,18 @@ def find(found: list[Place], instance: str) -> tuple[Place, InstanceView]:
     from keyleaf.orchestrate.errors import EngineUnreachable, InstanceNotFound
 
     seen: list[tuple[Place, InstanceView]] = []
+    away: EngineUnreachable | None = None
     for place in found:
         try:
             view = place.control.get(instance)
-        except EngineUnreachable:
-            if len(found) == 1:
-                raise
+        except EngineUnreachable as error:
+            away = away or error
             continue
         if view is not None:
             seen.append((place, view))
     if not seen:
+        if away is not None:  # it may be there
+            raise away
         raise InstanceNotFound(f"no instance is called {instance}", hint="keyleaf flow list shows them")
     if len(seen) > 1:
         flows = " or ".join(place.flow for place, _ in seen)

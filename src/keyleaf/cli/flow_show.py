@@ -195,7 +195,7 @@ def drawing(
     if steps:
         parts += [Text(), _steps_table(view, steps, max(ended - view.created, 0.001), payloads)]
     for name, (done, begun) in view.progress.items():
-        if view.state not in ENDED:
+        if view.state not in ENDED and done < begun:
             filled = round(_BAR * 2 * done / begun) if begun else 0
             parts.append(
                 Text.from_markup(f"  {_shown(name)} {'█' * filled}{'░' * (_BAR * 2 - filled)} {done}/{begun} done")

@@ -44,15 +44,14 @@ from keyleaf.orchestrate.engines.dbos_store import (
     reason_of,
     statement,
 )
+from keyleaf.orchestrate.engines.ending import end_of
 from keyleaf.orchestrate.engines.liveness import Liveness
-from keyleaf.orchestrate.envelope import Envelope, pack, unpack
+from keyleaf.orchestrate.envelope import Envelope, unpack
 from keyleaf.orchestrate.errors import (
     EngineUnreachable,
-    InstanceCancelled,
     InstanceInUse,
     UnknownOrchestration,
 )
-from keyleaf.orchestrate.payload import to_json
 from keyleaf.orchestrate.running import Running, Stopped
 from keyleaf.orchestrate.tasks import Leaf
 from keyleaf.orchestrate.tracing import mark_failed, orchestration_span
@@ -283,11 +282,11 @@ class DbosEngine:
             finally:
                 await self._board.settle(running)
                 self._running.pop(instance, None)
-            try:
-                return self._output(context, instance, start, finished)
-            except FlowEnded:
+            completed, text = end_of(context, instance, start, finished, context.clock.now())
+            if not completed:
                 mark_failed(span, type(finished.error).__qualname__)
-                raise
+                raise FlowEnded(text)
+            return text
 
     async def _definition(self, start: Start, running: Running) -> OrchestrationDefinition:
         """The code of the instance; without it the instance waits for a worker that has it."""
@@ -334,22 +333,6 @@ class DbosEngine:
             return Finished(error=changed_code(instance, f"step {number}", command_of(recorded), command_of(given)))
         except TimeoutError:
             return Finished(error=TimeoutError(f"{instance} did not end within {definition.timeout:g} s"))
-
-    def _output(self, context: EngineContext, instance: str, start: Start, finished: Finished) -> str:
-        """What is recorded of the end. Raises FlowEnded unless it is a value."""
-        now = context.clock.now()
-        purpose = output_purpose(instance)
-        error = finished.error
-        if error is None:
-            try:
-                data = to_json(finished.value, f"{instance}: the result")
-                sealed = context.codec.seal(data, purpose)
-                return pack(Envelope("value", start.name, 0, start.created, now, context.worker, sealed))
-            except Exception as refused:
-                error = refused
-        kind = "cancelled" if isinstance(error, InstanceCancelled) else "error"
-        sealed = seal_error(context.codec, context.guard, error, purpose)
-        raise FlowEnded(pack(Envelope(kind, start.name, 0, start.created, now, context.worker, sealed)))  # type: ignore[arg-type]
 
     async def _child(self, instance: str, start: Start, leaf: Leaf[Any], running: Running) -> Envelope:
         """Start a sub-orchestration, or find the one that was started, and wait for its end."""

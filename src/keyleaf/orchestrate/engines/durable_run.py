@@ -19,14 +19,13 @@ import msgspec
 from durabletask import task
 
 from keyleaf.orchestrate.activity_call import ActivityCall
-from keyleaf.orchestrate.attempt import seal_error
-from keyleaf.orchestrate.driver import Driver, Finished, input_purpose, output_purpose
+from keyleaf.orchestrate.driver import Driver, Finished, input_purpose
 from keyleaf.orchestrate.engines.base import FAN_OUT, EngineContext, Start, Waiting
 from keyleaf.orchestrate.engines.carrying import carried_outcomes
-from keyleaf.orchestrate.envelope import AttemptNote, Blocked, Envelope, pack, unpack
+from keyleaf.orchestrate.engines.ending import end_of
+from keyleaf.orchestrate.envelope import AttemptNote, Blocked, Envelope, unpack
 from keyleaf.orchestrate.errors import ActivityFailed, InstanceCancelled, OrchestrationFailed, UnknownOrchestration
 from keyleaf.orchestrate.outcomes import Message, event_outcome, outcome_of
-from keyleaf.orchestrate.payload import to_json
 from keyleaf.orchestrate.tasks import First, Leaf, Outcome, Task
 
 CANCEL = "keyleaf.cancel"
@@ -312,17 +311,10 @@ def orchestrator(context: EngineContext, name: str, expect: Any) -> Callable[...
 
 def _output(context: EngineContext, instance: str, start: Start, finished: Finished, now: float) -> str:
     """What is recorded of the end. Raises FlowEnded unless it is a value."""
-    purpose = output_purpose(instance)
-    error = finished.error
-    if error is None:
-        try:
-            sealed = context.codec.seal(to_json(finished.value, f"{instance}: the result"), purpose)
-            return pack(Envelope("value", start.name, 0, start.created, now, context.worker, sealed))
-        except Exception as refused:
-            error = refused
-    kind: Any = "cancelled" if isinstance(error, InstanceCancelled) else "error"
-    sealed = seal_error(context.codec, context.guard, error, purpose)
-    raise FlowEnded(pack(Envelope(kind, start.name, 0, start.created, now, context.worker, sealed))) from None
+    completed, text = end_of(context, instance, start, finished, now)
+    if not completed:
+        raise FlowEnded(text)
+    return text
 
 
 def _moment(seconds: float) -> datetime:
