@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flows_of_tests import four
 
+from keyleaf.core.errors import StateError
 from keyleaf.orchestrate.engines.dbos_engine import DbosEngine
 from keyleaf.orchestrate.engines.dbos_store import statement
 from keyleaf.orchestrate.errors import EngineUnreachable
@@ -56,3 +57,15 @@ async def test_an_engine_that_is_away_is_named_and_the_start_can_be_repeated(
             connection.exec_driver_sql(f"ALTER TABLE {away} RENAME TO workflow_status")
         assert await worker.run(four, 1, instance="late", timeout=30) == 5
         assert isinstance(worker.engine, DbosEngine)
+
+
+async def test_a_process_runs_one_worker_on_dbos_and_a_second_one_does_no_harm(
+    tmp_path: Path, make_worker: Any
+) -> None:
+    async with make_worker(f"sqlite:///{tmp_path / 'one.sqlite'}") as one:
+        with pytest.raises(StateError, match="this process runs a worker on DBOS already"):
+            async with make_worker(f"sqlite:///{tmp_path / 'two.sqlite'}"):
+                raise AssertionError("it began")
+        assert await one.run(four, 1) == 5
+    async with make_worker(f"sqlite:///{tmp_path / 'two.sqlite'}") as two:
+        assert await two.run(four, 1) == 5
